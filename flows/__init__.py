@@ -1,0 +1,1 @@
+"""What is run, and when: settings, the command line, the Prefect flows and their schedules."""

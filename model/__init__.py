@@ -1,0 +1,1 @@
+"""Tensors only: the ethogram, the network, its losses, its scores and its checkpoints."""

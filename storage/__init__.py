@@ -1,0 +1,1 @@
+"""Rows and objects: schemas, atomic Parquet writes, and the queries that a notebook imports."""

@@ -1,0 +1,1 @@
+"""Annotation formats of the field, read and written."""

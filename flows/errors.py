@@ -1,0 +1,19 @@
+"""What can stop a run before any work is done."""
+
+from __future__ import annotations
+
+
+class AviaflowError(Exception):
+    """One line that says what was wrong and what to do; the command line prints it and exits with 1."""
+
+
+class SettingsError(AviaflowError):
+    """A configuration file or option cannot be used."""
+
+
+class NothingToRead(AviaflowError):
+    """The archive does not exist or holds no file that looks like a video."""
+
+
+class TruthMissing(AviaflowError):
+    """The folder of truth lacks a file that a score needs."""

@@ -1,0 +1,201 @@
+"""Settings of a run: YAML read into frozen, checked models. The only module that reads YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from flows.errors import SettingsError
+from model.ethogram import Behaviour, BoutRule, Ethogram
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+DetectorName = Literal["auto", "motion", "learned", "coco", "given"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ArchiveSettings(_Frozen):
+    """How an archive's paths are read; pinned in the store at its first run."""
+
+    path_pattern: str = (
+        r"(?:.*/)?(?P<site>[^/]+)/(?P<camera>[^/]+)/(?P=camera)_(?P<time>\d{8}T\d{6}Z?)\.[A-Za-z0-9]+"
+    )
+    """Regular expression over the archive-relative path with the groups site, camera and time."""
+    site: str = "site"
+    """Site of files whose path does not match the pattern."""
+    zone: str = "UTC"
+    """IANA time zone of the site: decides on which local date a recording starts."""
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{zone!r} is no IANA time zone; write for example Asia/Shanghai") from error
+        return zone
+
+
+class SurveySettings(_Frozen):
+    """Where the I-frames are too far apart to see a short visit, the file is decoded whole."""
+
+    skip_empty: bool = True
+    """False decodes every file from end to end."""
+    max_iframe_gap_s: float = Field(default=2.5, gt=0)
+
+
+class DecodeSettings(_Frozen):
+    """How frames are read."""
+
+    frame_height: int = Field(default=216, ge=64, le=2160, multiple_of=2)
+    """Lines of the decoded frames; the width follows the video's aspect."""
+    workers: int | None = Field(default=None, ge=1)
+    """Decode processes at once; by default half of the processors."""
+    segment_seconds: float = Field(default=300.0, ge=2.0)
+    """A long span is cut into segments of this length; results do not depend on it."""
+    memory_gib: float = Field(default=4.0, gt=0.5)
+    """Address space that one decode process may use beyond what it starts with."""
+    stall_seconds: float = Field(default=60.0, gt=1)
+    """A decode process that yields nothing for this long is ended and retried once."""
+
+
+class DetectSettings(_Frozen):
+    """How individuals are found."""
+
+    detector: DetectorName = "auto"
+    """``auto``: the learned crane detector, and motion against the plate for what it does not know."""
+    weights: Path | None = None
+    """Weights of a learned or COCO detector; by default the embedded ones."""
+    boxes_csv: Path | None = None
+    """AVA CSV for ``given``."""
+    min_score: float | None = Field(default=None, gt=0, lt=1)
+    """Least score of a learned box; by default the one stored with the weights."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.detector == "given" and self.boxes_csv is None:
+            raise ValueError("detector 'given' needs boxes_csv, an AVA CSV file")
+        if self.detector == "coco" and self.weights is None:
+            raise ValueError("detector 'coco' needs weights, a file of torchvision's COCO weights")
+        return self
+
+
+class InferSettings(_Frozen):
+    """How behaviour is scored."""
+
+    checkpoint: Path | None = None
+    """Checkpoint file; by default the embedded ``slowfast_small``."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    actors: int = Field(default=1, ge=1)
+    """Inference actors in the pool."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of each actor; by default all processors shared between the actors."""
+    batch_clips: int = Field(default=4, ge=1)
+
+
+class TrackSettings(_Frozen):
+    """How detections become individuals, beyond the tracker's own constants."""
+
+    max_gap_s: float = Field(default=10.0, ge=0)
+    """Recordings of one camera closer than this are one scene: identities go on."""
+    max_occlusion_s: float = Field(default=12.0, ge=0)
+    """How long an individual may be hidden and still be taken up again."""
+
+
+class Settings(_Frozen):
+    """Everything a run can be told."""
+
+    archive: ArchiveSettings = ArchiveSettings()
+    survey: SurveySettings = SurveySettings()
+    decode: DecodeSettings = DecodeSettings()
+    detect: DetectSettings = DetectSettings()
+    infer: InferSettings = InferSettings()
+    track: TrackSettings = TrackSettings()
+    ethogram: Path = CONFIGS / "ethogram_crane.yaml"
+    camera_days_at_once: int = Field(default=2, ge=1)
+
+
+def digest(*parts: object) -> str:
+    """First 16 hex digits of the SHA-256 of the parts' canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_settings(path: Path | None = None, overrides: dict[str, dict[str, Any]] | None = None) -> Settings:
+    """Read settings from a YAML file, with values of the command line over them.
+
+    Raises:
+        SettingsError: the file is missing, is no YAML, or has a key or value that is not understood.
+    """
+    values: dict[str, Any] = {} if path is None else _read_yaml(path)
+    for section, given in (overrides or {}).items():
+        kept = {key: value for key, value in given.items() if value is not None}
+        if kept:
+            values[section] = {**(values.get(section) or {}), **kept}
+    for section, key in (("detect", "weights"), ("detect", "boxes_csv"), ("infer", "checkpoint")):
+        _anchor(values.get(section), key, path)
+    _anchor(values, "ethogram", path)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_first_problem(error, path)) from error
+
+
+def load_ethogram(path: Path) -> Ethogram:
+    """Read an ethogram from YAML.
+
+    Raises:
+        SettingsError: a key or value that is not understood.
+    """
+    values = _read_yaml(path)
+    try:
+        behaviours = tuple(
+            Behaviour(
+                name=entry["name"],
+                description=entry.get("description", ""),
+                colour=entry.get("colour", "#888888"),
+                rule=BoutRule(**entry.get("rule", {})),
+            )
+            for entry in values["behaviours"]
+        )
+        return Ethogram(name=values["name"], taxon=values["taxon"], behaviours=behaviours)
+    except KeyError as error:
+        raise SettingsError(f"{path}: an ethogram needs the key {error.args[0]!r}") from error
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path}: there is no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: expected a mapping of sections, got {type(values).__name__}")
+    return values
+
+
+def _anchor(values: Any, key: str, path: Path | None) -> None:
+    """Relative paths in a configuration file are relative to that file."""
+    if isinstance(values, dict) and isinstance(values.get(key), str) and path is not None:
+        values[key] = path.resolve().parent / values[key]
+
+
+def _first_problem(error: ValidationError, path: Path | None) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{path or 'settings'}: {where}: there is no such setting; see configs/local.yaml for all of them"
+    return f"{path or 'settings'}: {where}: {problem['msg']} (got {problem['input']!r})"

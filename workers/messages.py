@@ -36,6 +36,7 @@ class Probe:
     height: int
     """Displayed height in pixels, after rotation."""
     rotation_deg: int
+    """Degrees counter-clockwise by which a decoded picture is turned for display: 0, 90, 180 or 270."""
     fps: float
     """Mean frame rate, from the packet timestamps."""
     times_s: NDArray[np.float64]
@@ -52,6 +53,10 @@ class Probe:
     """Which decoder is trusted with this file."""
     decoder_reason: str
     """Why, in words."""
+    origin_s: float = 0.0
+    """Time of the first frame on the container's own clock, in seconds: ``times_s`` counts from it."""
+    has_frame_times: bool = True
+    """Whether every packet carries its own presentation time; if not, frames can only be counted."""
 
     def __post_init__(self) -> None:
         count = self.times_s.shape
@@ -134,7 +139,7 @@ class Presence:
     """When something is there in one video."""
 
     spans_s: NDArray[np.float64]
-    """Start and end of each span in seconds from the start of the video, sorted, disjoint, shape ``(S, 2)``."""
+    """Start and end of each span in seconds of the video, sorted, disjoint, shape ``(S, 2)``."""
     mode: Literal["spans", "whole"]
     """``whole``: the file is decoded from end to end."""
     reason: str

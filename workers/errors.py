@@ -1,0 +1,72 @@
+"""Named errors of the workers: one per failure that somebody can act on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class WorkerError(Exception):
+    """Something in a stage of the pipeline went wrong."""
+
+
+class UnreadableVideoError(WorkerError):
+    """A file cannot be used; ``reason`` says why, in words for the person who keeps the archive."""
+
+    def __init__(self, reason: str, path: str | Path) -> None:
+        super().__init__(reason, str(path))
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with the file and what to do about it, without the file's name."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{Path(self.args[1]).name}: {self.args[0]}"
+
+
+class EmptyFileError(UnreadableVideoError):
+    """The file has no bytes, or only zeros."""
+
+
+class NotAVideoError(UnreadableVideoError):
+    """The content is not a video container that is read here."""
+
+
+class PlaylistError(UnreadableVideoError):
+    """The file is a playlist or a script that would make a reader open other files."""
+
+
+class UnsafePathError(UnreadableVideoError):
+    """The path leads out of the archive, or to something that is no regular file."""
+
+
+class TruncatedFileError(UnreadableVideoError):
+    """The container promises more bytes than the file has."""
+
+
+class NoVideoStreamError(UnreadableVideoError):
+    """The container holds no moving picture."""
+
+
+class UnsupportedCodecError(UnreadableVideoError):
+    """The video is coded with a codec that is not accepted here."""
+
+
+class FrameTooLargeError(UnreadableVideoError):
+    """The frames are larger than the limit."""
+
+
+class BadTimestampsError(UnreadableVideoError):
+    """The presentation times cannot be trusted."""
+
+
+class DamagedVideoError(UnreadableVideoError):
+    """The container or the pictures in it are damaged beyond use."""
+
+
+class DecodeMismatchError(UnreadableVideoError):
+    """What the decoder returned is not what the packets promised."""
+
+
+class ArchiveError(WorkerError):
+    """The archive itself cannot be read."""

@@ -1,0 +1,350 @@
+"""Probe: what a demuxer knows about a file, and which decoder may be trusted with it. No pixel is decoded."""
+
+from __future__ import annotations
+
+import datetime as dt
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.containers import Mp4Facts, check_length, read_mp4, sniff_format
+from workers.errors import (
+    BadTimestampsError,
+    DamagedVideoError,
+    FrameTooLargeError,
+    NoVideoStreamError,
+    UnsafePathError,
+    UnsupportedCodecError,
+)
+from workers.messages import DecoderName, Probe
+
+CODECS = {
+    "h264",
+    "hevc",
+    "mpeg4",
+    "msmpeg4",
+    "msmpeg4v1",
+    "msmpeg4v2",
+    "msmpeg4v3",
+    "mjpeg",
+    "vp8",
+    "vp9",
+    "av1",
+}
+DECODER_ALIASES = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
+MAX_SIDE_PX = 4096
+MAX_DURATION_S = 48 * 3600.0
+MAX_GAP_S = 3600.0
+DEFAULT_FRAME_S = 1 / 25
+"""Assumed length of the only frame of a file that states none."""
+DECORD_FORMATS = {"yuv420p", "yuvj420p"}
+OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "codec_whitelist": ",".join(sorted(CODECS | set(DECODER_ALIASES))),
+}
+
+
+def probe_video(path: str | Path, root: str | Path | None = None) -> Probe:
+    """Read the packets of a video: times, I-frames, sizes, and the decoder to use.
+
+    Args:
+        path: the file.
+        root: the archive's root, which the resolved path must not leave.
+
+    Raises:
+        UnreadableVideoError: one of its named kinds, with a reason for the archive's keeper.
+    """
+    file = _safe_file(Path(path), root)
+    container = sniff_format(file)
+    mp4 = Mp4Facts()
+    if container == "mov":
+        mp4 = read_mp4(file)
+    else:
+        check_length(file, container)
+    try:
+        with open_container(file, container) as opened:
+            return _probe_stream(file, container, opened, mp4)
+    except av.error.FFmpegError as error:
+        raise DamagedVideoError(
+            f"the {container} container cannot be read ({error.strerror}); copy the file again", file
+        ) from error
+
+
+def open_container(path: str | Path, container: str) -> Any:
+    """Open a file with a forced format and only local files and accepted codecs allowed."""
+    return av.open(str(path), format=container, options=dict(OPEN_OPTIONS), metadata_errors="replace")
+
+
+def video_stream(container: Any, path: str | Path) -> Any:
+    """Return the first stream of moving pictures; cover pictures do not count.
+
+    Raises:
+        NoVideoStreamError: there is none.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+    raise NoVideoStreamError(f"the file holds no video stream, only {kinds}", path)
+
+
+def _safe_file(path: Path, root: str | Path | None) -> Path:
+    resolved = path.resolve()
+    if root is not None and not resolved.is_relative_to(Path(root).resolve()):
+        raise UnsafePathError("the path leads out of the archive; put the file itself into the archive", path)
+    if not resolved.is_file():
+        raise UnsafePathError("there is no regular file at this path", path)
+    return resolved
+
+
+@dataclass(frozen=True, slots=True)
+class _Packets:
+    """The frames' packets, in decoding order."""
+
+    times: NDArray[np.int64]
+    """Presentation time in the stream's time base."""
+    keys: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+    has_times: bool
+    only_idr: bool
+    """Whether every key packet clears the decoder's references."""
+    dropped: int
+    """Frames before the first I-frame, which nobody can decode."""
+    hidden: int
+    """Frames that an edit list keeps from being shown."""
+    last_duration: int
+
+
+def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Probe:
+    stream = video_stream(opened, file)
+    codec = _codec_name(stream, file)
+    context = stream.codec_context
+    _check_size(context.width, context.height, file)
+    packets = _read_packets(opened, stream, codec, file)
+    time_base = float(stream.time_base)
+    order = np.argsort(packets.times, kind="stable")
+    ticks = packets.times[order]
+    times_s = (ticks - ticks[0]) * time_base
+    _check_times(times_s, file)
+    fps, last_s = _rate(times_s, packets.last_duration * time_base, stream)
+    decoder, reason = _choose_decoder(container, codec, str(context.pix_fmt), packets, mp4)
+    width, height = _displayed_size(context, mp4.rotation_deg)
+    return Probe(
+        container=container,
+        codec=codec,
+        pixel_format=str(context.pix_fmt),
+        width=width,
+        height=height,
+        rotation_deg=mp4.rotation_deg,
+        fps=fps,
+        times_s=times_s,
+        is_iframe=packets.keys[order],
+        packet_bytes=packets.sizes[order],
+        duration_s=float(times_s[-1]) + last_s,
+        container_start=_creation_time(opened, stream),
+        decoder=decoder,
+        decoder_reason=reason,
+        origin_s=float(ticks[0]) * time_base,
+        has_frame_times=packets.has_times,
+    )
+
+
+def _codec_name(stream: Any, file: Path) -> str:
+    context = stream.codec_context
+    if context is None:
+        raise UnsupportedCodecError(f"the codec with the tag {stream.codec_tag!r} is unknown here", file)
+    name = DECODER_ALIASES.get(context.codec.name, context.codec.name)
+    if name not in CODECS:
+        raise UnsupportedCodecError(
+            f"the video is coded as {name}, which is not accepted; convert it to H.264 in MP4", file
+        )
+    return str(name)
+
+
+def _check_size(width: int, height: int, file: Path) -> None:
+    if width < 1 or height < 1:
+        raise DamagedVideoError(
+            "the size of the pictures cannot be found: the stream's header is damaged", file
+        )
+    if max(width, height) > MAX_SIDE_PX:
+        raise FrameTooLargeError(
+            f"the frames are {width}x{height}, the limit is {MAX_SIDE_PX}x{MAX_SIDE_PX}; scale the video down",
+            file,
+        )
+
+
+def _read_packets(opened: Any, stream: Any, codec: str, file: Path) -> _Packets:
+    pts: list[int | None] = []
+    dts: list[int | None] = []
+    keys: list[bool] = []
+    sizes: list[int] = []
+    dropped, hidden, last_duration, only_idr, started = 0, 0, 0, True, False
+    nal = _NalReader(stream, codec)
+    for packet in opened.demux(stream):
+        if packet.size == 0:
+            continue
+        if packet.is_keyframe:
+            started = True
+            only_idr = only_idr and nal.is_idr(packet)
+        if packet.is_discard:
+            hidden += 1
+            continue
+        if not started:
+            dropped += 1
+            continue
+        pts.append(packet.pts)
+        dts.append(packet.dts)
+        keys.append(packet.is_keyframe)
+        sizes.append(packet.size)
+        last_duration = packet.duration or last_duration
+        last_is_corrupt = packet.is_corrupt
+    if sizes and last_is_corrupt:  # the file ends in the middle of this frame
+        for column in (pts, dts, keys, sizes):
+            column.pop()
+    if not sizes:
+        raise DamagedVideoError("the file holds no frame that could be decoded", file)
+    times, has_times = _frame_ticks(pts, dts, stream)
+    key_array, size_array = np.array(keys, np.bool_), np.array(sizes, np.int64)
+    if has_times and keys[0]:  # shown before the first I-frame but predicted from a frame that is not there
+        decodable = times >= times[0]
+        dropped += int((~decodable).sum())
+        times, key_array, size_array = times[decodable], key_array[decodable], size_array[decodable]
+    return _Packets(times, key_array, size_array, has_times, only_idr, dropped, hidden, last_duration)
+
+
+def _frame_ticks(pts: list[int | None], dts: list[int | None], stream: Any) -> tuple[NDArray[np.int64], bool]:
+    """Times in the stream's time base, and whether they are the frames' own."""
+    if all(tick is not None for tick in pts):
+        return np.array(pts, np.int64), True
+    if all(tick is not None for tick in dts) and len(set(dts)) == len(dts):
+        return np.sort(np.array(dts, np.int64)), False
+    rate = stream.average_rate or stream.guessed_rate or 1 / DEFAULT_FRAME_S
+    return np.rint(np.arange(len(pts)) / float(rate * stream.time_base)).astype(np.int64), False
+
+
+NAL_TYPES = {"h264": ({5}, {1, 5}), "hevc": ({19, 20}, set(range(32)))}
+"""By codec: the types of a refreshing picture (IDR), and those of all pictures."""
+
+
+class _NalReader:
+    """Tells whether an H.264 or HEVC key packet is an instantaneous refresh (IDR)."""
+
+    def __init__(self, stream: Any, codec: str) -> None:
+        extra = stream.codec_context.extradata or b""
+        self._codec = codec
+        self._length_size = 0
+        if codec == "h264" and len(extra) > 4 and extra[0] == 1:
+            self._length_size = (extra[4] & 3) + 1
+        elif codec == "hevc" and len(extra) > 21 and extra[0] == 1:
+            self._length_size = (extra[21] & 3) + 1
+
+    def is_idr(self, packet: Any) -> bool:
+        """True also where the stream is not length-prefixed: such containers are not decord's anyway."""
+        if self._length_size == 0:
+            return True
+        idr_types, picture_types = NAL_TYPES[self._codec]
+        data = memoryview(packet)
+        position = 0
+        while position + self._length_size < len(data):
+            length = int.from_bytes(data[position : position + self._length_size], "big")
+            first = data[position + self._length_size]
+            kind = first & 31 if self._codec == "h264" else first >> 1 & 63
+            if kind in picture_types:
+                return kind in idr_types
+            position += self._length_size + length
+        return False
+
+
+def _check_times(times_s: NDArray[np.float64], file: Path) -> None:
+    gaps = np.diff(times_s)
+    if gaps.size and gaps.max() > MAX_GAP_S:
+        place = int(gaps.argmax())
+        raise BadTimestampsError(
+            f"the clock of the recording jumps by {gaps[place]:,.0f} s after {times_s[place]:,.1f} s; "
+            "split the file there",
+            file,
+        )
+    if times_s[-1] > MAX_DURATION_S:
+        raise BadTimestampsError(
+            f"the frames span {times_s[-1] / 3600:,.1f} hours, more than {MAX_DURATION_S / 3600:.0f}: "
+            "the times in the file are wrong, or it must be split",
+            file,
+        )
+
+
+def _rate(times_s: NDArray[np.float64], last_s: float, stream: Any) -> tuple[float, float]:
+    """Mean frame rate and the length of the last frame in seconds."""
+    if len(times_s) > 1 and times_s[-1] > 0:
+        fps = (len(times_s) - 1) / float(times_s[-1])
+        return fps, float(np.median(np.diff(times_s)))
+    stated = stream.average_rate or stream.guessed_rate
+    length_s = last_s or (1 / float(stated) if stated else DEFAULT_FRAME_S)
+    return 1 / length_s, length_s
+
+
+def _displayed_size(context: Any, rotation_deg: int) -> tuple[int, int]:
+    width, height = int(context.width), int(context.height)
+    aspect = context.sample_aspect_ratio
+    if aspect and 0.25 <= aspect <= 4:
+        width = round(width * float(aspect))
+    return (height, width) if rotation_deg in (90, 270) else (width, height)
+
+
+def _creation_time(opened: Any, stream: Any) -> dt.datetime | None:
+    for metadata in (opened.metadata, stream.metadata):
+        text = metadata.get("creation_time") or metadata.get("date") or ""
+        try:
+            moment = dt.datetime.fromisoformat(text)
+        except ValueError:
+            continue
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=dt.UTC)
+        if moment.year >= 1990:  # cameras without a clock write the epoch of 1904 or 1970
+            return moment.astimezone(dt.UTC)
+    return None
+
+
+def _choose_decoder(
+    container: str, codec: str, pixel_format: str, packets: _Packets, mp4: Mp4Facts
+) -> tuple[DecoderName, str]:
+    reasons = _pyav_reasons(container, codec, pixel_format, packets, mp4)
+    if reasons:
+        return "pyav", "; ".join(reasons)
+    return "decord", f"{codec} with closed groups of pictures in {container}"
+
+
+def _pyav_reasons(
+    container: str, codec: str, pixel_format: str, packets: _Packets, mp4: Mp4Facts
+) -> list[str]:
+    has_twins = len(np.unique(packets.times)) < len(packets.times)
+    checks = (
+        (packets.dropped > 0, f"{packets.dropped} frames before the first I-frame cannot be decoded"),
+        (not packets.has_times, "packets without presentation times, frames are counted instead"),
+        (platform.machine() not in ("x86_64", "AMD64"), f"decord is not built for {platform.machine()}"),
+        (container not in ("mov", "matroska"), f"{container} container"),
+        (mp4.fragmented, "fragmented MP4"),
+        (packets.hidden > 0 or _shifts_start(mp4), "an edit list moves the start or cuts the recording"),
+        (codec not in ("h264", "hevc"), f"{codec} is decoded by PyAV"),
+        (pixel_format not in DECORD_FORMATS, f"{pixel_format} pixels"),
+        (not packets.keys[0], "the first shown frame is no I-frame"),
+        (not packets.only_idr or _has_leading_frames(packets), "open groups of pictures"),
+        (has_twins, "two frames have the same time"),
+    )
+    return [reason for applies, reason in checks if applies]
+
+
+def _shifts_start(mp4: Mp4Facts) -> bool:
+    """An encoder's usual edit list is one entry that skips the reordering delay; anything else is a cut."""
+    return len(mp4.edits) > 1 or any(start < 0 for _, start in mp4.edits)
+
+
+def _has_leading_frames(packets: _Packets) -> bool:
+    """Whether a frame is shown before the I-frame that precedes it in decoding order."""
+    places = np.maximum.accumulate(np.where(packets.keys, np.arange(len(packets.keys)), 0))
+    return bool((packets.times < packets.times[places]).any())

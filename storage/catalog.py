@@ -1,0 +1,188 @@
+"""What is in a store: what it was begun with, which objects are finished, and how rows get in and out.
+
+What is done is read from the objects' footers, and from nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storage.errors import CorruptObjectError, PathValueError, PinnedValueError
+from storage.filesystem import LocalFilesystem, StoreFilesystem
+from storage.layout import (
+    CAMERA_DAY_TABLES,
+    DETECTIONS,
+    STORE_JSON,
+    CameraDay,
+    detections_folder,
+    detections_path,
+    parse_or_none,
+    plates_path,
+    table_path,
+)
+from storage.parquet import Footer, find_footers, read_table, write_table
+from storage.plates import PlateRecord, plates_from_bytes, plates_to_bytes
+from storage.records import DetectionColumns
+from storage.schema import (
+    CAMERA_DAY_RECORDS,
+    CAMERA_DAY_SCHEMAS,
+    SCHEMA_VERSION,
+    detections_from_table,
+    records_from_table,
+    table_from_detections,
+    table_from_records,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StorePin:
+    """What one store holds to from its first run on."""
+
+    behaviours: tuple[str, ...]
+    """The ethogram's behaviours, in order."""
+    path_pattern: str
+    """How site, camera and start time are read from the archive's paths."""
+    zones: Mapping[str, str]
+    """IANA time zone by site; a new site may be added, the zone of a known one never changes."""
+    schema_version: int = SCHEMA_VERSION
+
+
+def read_pin(fs: StoreFilesystem) -> StorePin | None:
+    """What the store was begun with, or None where nothing was ever written.
+
+    Raises:
+        CorruptObjectError: ``store.json`` is there but not understood.
+    """
+    try:
+        data = fs.read_bytes(STORE_JSON)
+    except FileNotFoundError:
+        return None
+    try:
+        values = json.loads(data)
+        return StorePin(
+            behaviours=tuple(values["behaviours"]),
+            path_pattern=str(values["path_pattern"]),
+            zones=dict(values["zones"]),
+            schema_version=int(values["schema_version"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptObjectError(f"{fs.uri}/{STORE_JSON}: not understood: {error}") from error
+
+
+def pin_or_check(fs: StoreFilesystem, wanted: StorePin) -> StorePin:
+    """Begin a store, or check that a run fits the one that is there; returns what is pinned now.
+
+    Raises:
+        PinnedValueError: the run wants another ethogram, path pattern, time zone or schema version.
+    """
+    if isinstance(fs, LocalFilesystem):
+        fs.clear_staging()
+    pinned = read_pin(fs)
+    if pinned is None:
+        merged = wanted
+    else:
+        _check_pin(fs.uri, pinned, wanted)
+        merged = dataclasses.replace(pinned, zones={**pinned.zones, **wanted.zones})
+    if pinned is None or dict(pinned.zones) != merged.zones:
+        values = {**dataclasses.asdict(merged), "zones": dict(merged.zones)}
+        fs.write_atomic(STORE_JSON, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
+    return merged
+
+
+def _check_pin(uri: str, pinned: StorePin, wanted: StorePin) -> None:
+    pairs: list[tuple[str, Any, Any]] = [
+        ("schema version", pinned.schema_version, wanted.schema_version),
+        ("behaviours", ", ".join(pinned.behaviours), ", ".join(wanted.behaviours)),
+        ("path pattern", pinned.path_pattern, wanted.path_pattern),
+    ]
+    for site, zone in sorted(wanted.zones.items()):
+        pairs.append((f"time zone of site {site}", pinned.zones.get(site, zone), zone))
+    for what, old, new in pairs:
+        if old != new:
+            raise PinnedValueError(
+                f"{uri}: this store was begun with {what} {old!r}, this run wants {new!r}; "
+                "use the first, or another --out"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The objects of one store, by camera-day."""
+
+    fs: StoreFilesystem
+
+    def camera_days(self) -> list[CameraDay]:
+        """Camera-days that have detections or tables, sorted."""
+        entries = [entry for table in (DETECTIONS, *CAMERA_DAY_TABLES) for entry in self.fs.list(table)]
+        parsed = [parse_or_none(entry.path) for entry in entries]
+        return sorted({found.day for found in parsed if found is not None})
+
+    def finished_detections(self, day: CameraDay) -> dict[str, Footer]:
+        """Footers of the detections of one camera-day, by video id. Objects that are unreadable are left out,
+        so that they are made again.
+        """
+        listed = [entry.path for entry in self.fs.list(detections_folder(day))]
+        parsed = {path: found for path in listed if (found := parse_or_none(path)) is not None}
+        footers = find_footers(self.fs, list(parsed))
+        pairs = zip(parsed.values(), footers, strict=True)
+        return {str(found.video_id): footer for found, footer in pairs if footer is not None}
+
+    def camera_day_footers(self, day: CameraDay) -> dict[str, Footer]:
+        """Footers of a camera-day's tables, by table; those absent or unreadable are left out."""
+        paths = [table_path(table, day) for table in CAMERA_DAY_TABLES]
+        found = zip(CAMERA_DAY_TABLES, find_footers(self.fs, paths), strict=True)
+        return {table: footer for table, footer in found if footer is not None}
+
+    def write_detections(self, day: CameraDay, columns: DetectionColumns, footer: Footer) -> Footer:
+        """Publish one video's boxes (none: an object with no rows, which says that it was looked at)."""
+        table = table_from_detections(columns, footer.behaviours)
+        return write_table(self.fs, detections_path(day, columns.video_id), table, footer)
+
+    def read_detections(self, day: CameraDay, video_id: str) -> DetectionColumns:
+        """The boxes of one video, in the order in which they were written."""
+        return detections_from_table(read_table(self.fs, detections_path(day, video_id)), video_id)
+
+    def write_camera_day(
+        self, day: CameraDay, rows: Mapping[str, Sequence[Any]], footer: Footer
+    ) -> dict[str, Footer]:
+        """Publish all tables of one camera-day under one revision.
+
+        Args:
+            day: site, camera and date.
+            rows: records by table, one entry for each of ``CAMERA_DAY_TABLES``.
+            footer: of every table but for ``table`` and ``rows``, which are filled in here.
+
+        Raises:
+            PathValueError: a table is missing or unknown.
+            SchemaMismatchError: a record does not fit its table; nothing was written.
+        """
+        if set(rows) != set(CAMERA_DAY_TABLES):
+            raise PathValueError(f"a camera-day needs the tables {CAMERA_DAY_TABLES}, got {tuple(rows)}")
+        tables = {
+            name: table_from_records(rows[name], CAMERA_DAY_SCHEMAS[name]) for name in CAMERA_DAY_TABLES
+        }
+        return {
+            name: write_table(self.fs, table_path(name, day), table, dataclasses.replace(footer, table=name))
+            for name, table in tables.items()
+        }
+
+    def read_records(self, table: str, day: CameraDay) -> list[Any]:
+        """Records of one table of a camera-day, for example ``list[EventRecord]`` for ``events``."""
+        return records_from_table(read_table(self.fs, table_path(table, day)), CAMERA_DAY_RECORDS[table])
+
+    def write_plates(self, day: CameraDay, plates: Sequence[PlateRecord]) -> None:
+        """Publish the background plates of a camera-day (none: it was surveyed, and has no plate)."""
+        self.fs.write_atomic(plates_path(day), plates_to_bytes(plates))
+
+    def read_plates(self, day: CameraDay) -> tuple[PlateRecord, ...] | None:
+        """The plates of a camera-day, or None where it was never surveyed."""
+        path = plates_path(day)
+        try:
+            data = self.fs.read_bytes(path)
+        except FileNotFoundError:
+            return None
+        return plates_from_bytes(data, f"{self.fs.uri}/{path}")

@@ -1,0 +1,39 @@
+"""Named errors of the storage package."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Something about stored rows or objects is not as it must be."""
+
+
+class StoreNotFoundError(StorageError):
+    """There is no store at the given place."""
+
+
+class UnsupportedStoreError(StorageError):
+    """The address of a store is of a kind that is not supported."""
+
+
+class PinnedValueError(StorageError):
+    """A run wants another ethogram, path pattern or time zone than the store was begun with."""
+
+
+class PathValueError(StorageError, ValueError):
+    """A site, camera, date or video id cannot be part of a path, or a path is not one of a store."""
+
+
+class SchemaMismatchError(StorageError, ValueError):
+    """Rows do not have the columns or types of their table."""
+
+
+class CorruptObjectError(StorageError):
+    """A stored object cannot be read, or does not hold what its own metadata says."""
+
+
+class ObjectWriteError(StorageError):
+    """An object could not be written; the previous version, if any, is untouched."""
+
+
+class FormatError(StorageError, ValueError):
+    """A file in an exchange format holds something that the format does not allow."""

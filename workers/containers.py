@@ -69,6 +69,12 @@ def sniff_format(path: Path) -> str:
     )
 
 
+def looks_like_video(path: Path) -> bool:
+    """Whether a file starts like a video container, whatever it is called."""
+    with path.open("rb") as file:
+        return _container_of(file.read(HEAD_BYTES)) is not None
+
+
 def _container_of(head: bytes) -> str | None:
     if head[4:8] in MP4_BOXES and len(head) >= 8:
         return "mov"

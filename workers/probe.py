@@ -174,7 +174,7 @@ def _check_size(width: int, height: int, file: Path) -> None:
         )
     if max(width, height) > MAX_SIDE_PX:
         raise FrameTooLargeError(
-            f"the frames are {width}x{height}, the limit is {MAX_SIDE_PX}x{MAX_SIDE_PX}; scale the video down",
+            f"the frames are {width}x{height}, at most {MAX_SIDE_PX}x{MAX_SIDE_PX} is read; scale it down",
             file,
         )
 

@@ -37,3 +37,11 @@ class ObjectWriteError(StorageError):
 
 class FormatError(StorageError, ValueError):
     """A file in an exchange format holds something that the format does not allow."""
+
+
+class QueryError(StorageError):
+    """A question to a store cannot be answered: wrong SQL, or a name that the store does not know."""
+
+
+class CameraDayLeftOutWarning(UserWarning):
+    """The tables of a camera-day are not all there or not of one run, so no query shows any of them."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
@@ -47,6 +47,11 @@ class Footer:
     rows: int = 0
     """Number of rows; filled in by ``write_table``."""
     schema_version: int = SCHEMA_VERSION
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Facts that only this kind of object has, as JSON values.
+
+    Of detections: the video, and where it was looked at.
+    """
 
 
 def write_table(fs: StoreFilesystem, path: str, table: pa.Table, footer: Footer) -> Footer:

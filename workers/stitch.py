@@ -1,0 +1,186 @@
+"""The second pass of tracking: tracklets that one bird left before and after it was hidden become one.
+
+All of a camera's tracklets are known by now, so their ends and beginnings are matched at once and not in the
+order in which they came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from workers.association import Floats, assign
+from workers.tracklets import NO_TRACK, Rows, unit_rows
+
+EDGE_ROWS = 6
+"""Boxes at either end of a tracklet from which its motion and appearance there are taken: 1.6 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class StitchSettings:
+    """When two tracklets are one individual; lengths are in its own body lengths."""
+
+    max_occlusion_s: float = 12.0
+    """Longest time that a bird may be hidden and keep its identity."""
+    reach_lengths: float = 1.2
+    """How far from where it vanished, or was bound for, a bird may reappear at once."""
+    reach_speed: float = 0.35
+    """What each second of hiding adds to that, in body lengths."""
+    foresight_s: float = 1.2
+    """Motion is extrapolated for this long: nobody flies straight behind a reed for ten seconds."""
+    appearance_weight: float = 0.5
+    """Cost of opposite appearances; 1 is the cost of no link."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Edges:
+    """First or last moments of K tracklets."""
+
+    time_s: Floats
+    xy: Floats
+    """Picture heights, shape ``(K, 2)``."""
+    velocity: Floats
+    """Picture heights a second, shape ``(K, 2)``, forward in time."""
+    size: Floats
+    look: NDArray[np.float32]
+    leaving: NDArray[np.bool_]
+    """Whether the motion carries it out of (or, at a beginning, brought it into) the picture."""
+
+
+def stitch(
+    rows: Rows, labels: NDArray[np.int64], aspect: float, unwatched_s: Floats, settings: StitchSettings
+) -> NDArray[np.int64]:
+    """Join tracklets over occlusions; returns the new labels ``(N,)``, the smallest of each joined group.
+
+    ``aspect`` is the picture's width in heights. ``unwatched_s`` ``(S, 2)`` are stretches in which the
+    detector did not look because nothing was there: nobody hides in an empty scene, so over such a stretch
+    only a bird at the same place is the same one.
+    """
+    order = np.argsort(labels, kind="stable")
+    order = order[np.searchsorted(labels[order], 0) :]
+    if not order.size:
+        return labels
+    name, first, count = np.unique(labels[order], return_index=True, return_counts=True)
+    ends = _edges(rows, order, first, count, aspect, at_end=True)
+    begins = _edges(rows, order, first, count, aspect, at_end=False)
+    fixed = rows.fixed[order[first]] != NO_TRACK
+    i, j = _candidates(ends.time_s, begins.time_s, settings.max_occlusion_s)
+    i, j = i[~fixed[j]], j[~fixed[j]]
+    cost = _link_cost(ends, begins, i, j, unwatched_s, settings)
+    possible = cost < 1.0
+    before, after = _cheapest_links(i[possible], j[possible], cost[possible])
+    links = coo_array((np.ones(len(before)), (before, after)), shape=(len(name), len(name)))
+    _, group = connected_components(links, directed=False)
+    smallest = np.full(group.max() + 1, np.iinfo(np.int64).max)
+    np.minimum.at(smallest, group, name)
+    joined = labels.copy()
+    joined[order] = np.repeat(smallest[group], count)
+    return joined
+
+
+def _edges(
+    rows: Rows,
+    order: NDArray[np.intp],
+    first: NDArray[np.intp],
+    count: NDArray[np.intp],
+    aspect: float,
+    *,
+    at_end: bool,
+) -> _Edges:
+    used = np.minimum(count, EDGE_ROWS)
+    # Positions in ``order`` of the boxes next to the edge, nearest first; short tracklets repeat their last.
+    steps = np.minimum(np.arange(EDGE_ROWS)[None], used[:, None] - 1)
+    position = (first + count - 1)[:, None] - steps if at_end else first[:, None] + steps
+    row = order[position]
+    xy, time_s = rows.xy[row], rows.time_s[row]
+    near = np.minimum(used - 1, 3)
+    picked = np.arange(len(first))
+    elapsed_s = time_s[picked, near] - time_s[:, 0]
+    moved = xy[picked, near] - xy[:, 0]
+    velocity = np.divide(moved, elapsed_s[:, None], out=np.zeros_like(moved), where=elapsed_s[:, None] != 0)
+    size = np.median(rows.size[row], axis=1)
+    look = unit_rows(rows.unit_look(row.ravel()).reshape(*row.shape, -1).mean(axis=1))
+    onward = xy[:, 0] + velocity * (1.5 * rows.step_s if at_end else -1.5 * rows.step_s)
+    room = np.minimum(onward, np.array([aspect, 1.0]) - onward).min(axis=1)
+    moving = np.hypot(velocity[:, 0], velocity[:, 1]) > 0.6 * size
+    return _Edges(time_s[:, 0], xy[:, 0], velocity, size, look, moving & (room < 0.2 * size))
+
+
+def _candidates(
+    end_s: Floats, begin_s: Floats, max_occlusion_s: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pairs (i, j) in which tracklet j begins after i ended, and not too late."""
+    by_begin = np.argsort(begin_s, kind="stable")
+    low = np.searchsorted(begin_s[by_begin], end_s, side="right")
+    high = np.searchsorted(begin_s[by_begin], end_s + max_occlusion_s, side="right")
+    width = np.maximum(high - low, 0)
+    i = np.repeat(np.arange(len(end_s)), width)
+    within = np.arange(len(i)) - np.repeat(np.cumsum(width) - width, width)
+    return i, by_begin[np.repeat(low, width) + within]
+
+
+def _link_cost(
+    ends: _Edges,
+    begins: _Edges,
+    i: NDArray[np.intp],
+    j: NDArray[np.intp],
+    unwatched_s: Floats,
+    settings: StitchSettings,
+) -> Floats:
+    hidden_s = begins.time_s[j] - ends.time_s[i]
+    size = np.maximum(ends.size[i], begins.size[j])
+    gap = begins.xy[j] - ends.xy[i]
+    stayed = np.hypot(gap[:, 0], gap[:, 1]) / size
+    reckoned = np.minimum(hidden_s, settings.foresight_s)[:, None]
+    ahead = gap - ends.velocity[i] * reckoned
+    back = gap - begins.velocity[j] * reckoned
+    passed = 0.5 * (np.hypot(ahead[:, 0], ahead[:, 1]) + np.hypot(back[:, 0], back[:, 1])) / size
+    reach = settings.reach_lengths + settings.reach_speed * hidden_s
+    unlike = 1.0 - np.einsum("pd,pd->p", ends.look[i], begins.look[j]).astype(np.float64)
+    cost = (
+        np.minimum(stayed, passed) / reach
+        + 0.5 * settings.appearance_weight * unlike
+        + 0.2 * np.abs(np.log2(ends.size[i] / begins.size[j]))
+        + 0.2 * hidden_s / settings.max_occlusion_s
+    )
+    impossible = ends.leaving[i] & begins.leaving[j]
+    unwatched = _overlaps(ends.time_s[i], begins.time_s[j], unwatched_s)
+    return np.where(impossible | (unwatched & (stayed > 0.5)), np.inf, cost)
+
+
+def _overlaps(start_s: Floats, stop_s: Floats, spans_s: Floats) -> NDArray[np.bool_]:
+    """Whether each interval shares more than an instant with any of the sorted, disjoint spans."""
+    if not len(spans_s):
+        return np.zeros(len(start_s), np.bool_)
+    following = np.searchsorted(spans_s[:, 1], start_s, side="right")
+    inside = following < len(spans_s)
+    shared: NDArray[np.bool_] = inside & (spans_s[np.minimum(following, len(spans_s) - 1), 0] < stop_s)
+    return shared
+
+
+def _cheapest_links(
+    i: NDArray[np.intp], j: NDArray[np.intp], cost: Floats
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """One-to-one links of least total cost, solved apart in each group of tracklets that can touch."""
+    if not len(i):
+        return i, j
+    ends, i_at = np.unique(i, return_inverse=True)
+    begins, j_at = np.unique(j, return_inverse=True)
+    graph = coo_array((np.ones(len(i)), (i_at, len(ends) + j_at)), shape=(len(ends) + len(begins),) * 2)
+    _, group = connected_components(graph, directed=False)
+    of_pair = group[i_at]
+    order = np.argsort(of_pair, kind="stable")
+    before, after = [], []
+    for pairs in np.split(order, np.flatnonzero(np.diff(of_pair[order])) + 1):
+        row_name, row = np.unique(i[pairs], return_inverse=True)
+        column_name, column = np.unique(j[pairs], return_inverse=True)
+        dense = np.full((len(row_name), len(column_name)), 1.0)
+        dense[row, column] = cost[pairs]
+        chosen_row, chosen_column = assign(dense)
+        before.append(row_name[chosen_row])
+        after.append(column_name[chosen_column])
+    return np.concatenate(before), np.concatenate(after)

@@ -1,0 +1,336 @@
+"""Tracking: a pure function from the stored boxes of one camera-day to individuals.
+
+State never lives in a process: what one camera-day hands to the next is rebuilt from stored rows
+(``carry_from``), so that a rerun at any moment gives the same identities. An identity is a track's, not an
+animal's: a bird that leaves and returns is a new one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.records import EMBEDDING_SIZE, DetectionColumns, IndividualRecord, TrackRecord
+from workers.association import Floats, find_duplicates
+from workers.messages import GRID_HZ, KEYFRAME_STEP
+from workers.stitch import StitchSettings, stitch
+from workers.tracklets import NO_TRACK, LinkSettings, Rows, link_tracklets
+
+SHORT_HOLE_S = 1.0
+"""A bird unseen for up to this long between two keyframes counts as visible throughout."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSettings:
+    """How boxes become individuals."""
+
+    link: LinkSettings = field(default_factory=LinkSettings)
+    stitch: StitchSettings = field(default_factory=StitchSettings)
+    max_gap_s: float = 5.0
+    """Longest pause between two recordings of one camera over which identities continue."""
+    max_overlap_s: float = 1.0
+    """Recordings may overlap by this much, as start times in file names are whole seconds."""
+    min_boxes: int = 3
+    """Individuals with fewer boxes are ghosts of the detector."""
+    duplicate_iou: float = 0.7
+    """Boxes that overlap a surer one by more than this show the same bird."""
+    duplicate_contained: float = 0.9
+    """Boxes of which more than this share lies inside a surer one show the same bird."""
+
+
+DEFAULT_SETTINGS = TrackSettings()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackInput:
+    """The stored boxes of one recording, with its place in time."""
+
+    camera: str
+    detections: DetectionColumns
+    start_time: dt.datetime
+    """UTC."""
+    duration_s: float
+    fps: float
+    aspect: float
+    """Width over height."""
+    observed_spans_s: Floats
+    """Sorted spans in which the detector looked, shape ``(S, 2)``; elsewhere nothing was there."""
+
+    @property
+    def video_id(self) -> str:
+        """The recording's identity."""
+        return self.detections.video_id
+
+    @property
+    def step_s(self) -> float:
+        """Time from one keyframe to the next."""
+        return max(KEYFRAME_STEP / GRID_HZ, 1.0 / self.fps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraDayTracks:
+    """Which individual each box of a camera-day belongs to."""
+
+    individuals: tuple[IndividualRecord, ...]
+    """In the order in which they were first seen."""
+    owner: Mapping[str, NDArray[np.int32]]
+    """By video and row, the index in ``individuals``, or -1 where a box is in no confirmed track."""
+
+    def individual_ids(self, video_id: str) -> tuple[str, ...]:
+        """The individual of each row of one video; empty for rows in no confirmed track."""
+        names = [individual.individual_id for individual in self.individuals] + [""]
+        return tuple(names[index] for index in self.owner[video_id].tolist())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackCarry:
+    """The last moments of one camera-day, as far as the next one needs them; R boxes in time order."""
+
+    end_time: dt.datetime
+    """UTC end of the last recording."""
+    aspect: float
+    individual_ids: tuple[str, ...]
+    owner: NDArray[np.int64]
+    """Index in ``individual_ids``, shape ``(R,)``."""
+    time_s: Floats
+    """Seconds from ``end_time``, negative, shape ``(R,)``."""
+    xyxy: NDArray[np.float32]
+    """Shape ``(R, 4)``."""
+    box_score: NDArray[np.float32]
+    embedding: NDArray[np.int8]
+    """Shape ``(R, 64)``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """Consecutive recordings of one camera, between which identities continue."""
+
+    videos: tuple[TrackInput, ...]
+    starts_s: tuple[float, ...]
+    """Start of each on the chain's clock, whose zero is the start of the first; never before the end of
+    the one before."""
+
+    @property
+    def epoch(self) -> dt.datetime:
+        """UTC zero of the clock."""
+        return self.videos[0].start_time
+
+    @property
+    def end_s(self) -> float:
+        """End of the last recording on the clock."""
+        return self.starts_s[-1] + self.videos[-1].duration_s
+
+    @property
+    def step_s(self) -> float:
+        """Time from one keyframe to the next, the longest of the recordings'."""
+        return max(video.step_s for video in self.videos)
+
+    def times_s(self) -> Floats:
+        """Clock time of every row of all recordings, in order."""
+        return np.concatenate(
+            [s + video.detections.time_s for video, s in zip(self.videos, self.starts_s, strict=True)]
+        )
+
+
+def chains(videos: Sequence[TrackInput], settings: TrackSettings) -> list[Chain]:
+    """Split the recordings of one camera where identities cannot continue.
+
+    That is at a long pause, at an overlap (two recordings of one moment are two scenes), and where the
+    picture's shape changes.
+    """
+    ordered = sorted(videos, key=lambda video: (video.start_time, video.video_id))
+    groups: list[tuple[list[TrackInput], list[float]]] = []
+    for video in ordered:
+        if groups:
+            members, starts_s = groups[-1]
+            start_s = (video.start_time - members[0].start_time).total_seconds()
+            end_s = starts_s[-1] + members[-1].duration_s
+            if _continues(start_s - end_s, members[-1].aspect, video.aspect, settings):
+                members.append(video)
+                starts_s.append(max(start_s, end_s))
+                continue
+        groups.append(([video], [0.0]))
+    return [Chain(tuple(members), tuple(starts_s)) for members, starts_s in groups]
+
+
+def _continues(pause_s: float, aspect: float, next_aspect: float, settings: TrackSettings) -> bool:
+    same_shape = abs(aspect - next_aspect) < 0.01 * aspect
+    return same_shape and -settings.max_overlap_s <= pause_s <= settings.max_gap_s
+
+
+def track_camera_day(
+    videos: Sequence[TrackInput], settings: TrackSettings, carry: TrackCarry | None
+) -> CameraDayTracks:
+    """Give every box of one camera-day its individual.
+
+    ``videos`` are all recordings of one camera that start on one local date, in any order. ``carry`` comes
+    from the camera-day before (``carry_from``), so that a bird present at midnight keeps its identity.
+    Ids derive from an individual's first box, never from a count.
+    """
+    found: list[tuple[IndividualRecord, NDArray[np.int64]]] = []
+    layout: list[tuple[Chain, int]] = []
+    for position, chain in enumerate(chains(videos, settings)):
+        before = carry if position == 0 and carry is not None and _follows(carry, chain, settings) else None
+        layout.append((chain, len(found)))
+        found.extend(_individuals(chain, settings, before))
+    order = sorted(range(len(found)), key=lambda k: (found[k][0].first_seen, found[k][0].individual_id))
+    rank = np.empty(len(found), np.int32)
+    rank[order] = np.arange(len(found), dtype=np.int32)
+    owner: dict[str, NDArray[np.int32]] = {}
+    bounds = [start for _, start in layout[1:]] + [len(found)]
+    for (chain, start), stop in zip(layout, bounds, strict=True):
+        counts = [len(video.detections.frame) for video in chain.videos]
+        of_row = np.full(sum(counts), NO_TRACK, np.int32)
+        for k in range(start, stop):
+            of_row[found[k][1]] = rank[k]
+        for video, rows in zip(chain.videos, np.split(of_row, np.cumsum(counts)[:-1]), strict=True):
+            owner[video.video_id] = rows
+    return CameraDayTracks(tuple(found[k][0] for k in order), owner)
+
+
+def _follows(carry: TrackCarry, chain: Chain, settings: TrackSettings) -> bool:
+    pause_s = (chain.epoch - carry.end_time).total_seconds()
+    return _continues(pause_s, carry.aspect, chain.videos[0].aspect, settings)
+
+
+def _individuals(
+    chain: Chain, settings: TrackSettings, carry: TrackCarry | None
+) -> list[tuple[IndividualRecord, NDArray[np.int64]]]:
+    """The individuals of a chain, each with its rows, counted from the chain's first."""
+    known = len(carry.time_s) if carry else 0
+    rows = _rows(chain, settings, carry)
+    labels = link_tracklets(rows, settings.link)
+    labels = stitch(rows, labels, chain.videos[0].aspect, _unwatched_s(chain), settings.stitch)[known:]
+    carried = carry.individual_ids if carry else ()
+    time_s = chain.times_s()
+    score = np.concatenate([video.detections.box_score for video in chain.videos]).astype(np.float64)
+    p_other = np.concatenate([video.detections.p_other for video in chain.videos]).astype(np.float64)
+    order = np.argsort(labels, kind="stable")
+    name, first = np.unique(labels[order], return_index=True)
+    found = []
+    for label, members in zip(name.tolist(), np.split(order, first[1:]), strict=True):
+        if label == NO_TRACK or (label >= len(carried) and len(members) < settings.min_boxes):
+            continue
+        individual_id = carried[label] if label < len(carried) else _new_id(chain, int(members[0]))
+        found.append(
+            (_summary(individual_id, chain, time_s[members], score[members], p_other[members]), members)
+        )
+    return found
+
+
+def _rows(chain: Chain, settings: TrackSettings, carry: TrackCarry | None) -> Rows:
+    """The boxes of the chain on one clock, the carried ones before them."""
+    parts = [video.detections for video in chain.videos]
+    time_s = chain.times_s()
+    xyxy = np.concatenate([part.xyxy for part in parts])
+    score = np.concatenate([part.box_score for part in parts])
+    look = np.concatenate([part.embedding for part in parts]).reshape(-1, EMBEDDING_SIZE)
+    fixed = np.full(len(time_s), NO_TRACK, np.int64)
+    if carry is not None:
+        # The pause may be negative by the rounding of start times; the clock never runs backwards.
+        pause_s = max((chain.epoch - carry.end_time).total_seconds(), 0.0)
+        time_s = np.concatenate([carry.time_s - pause_s, time_s])
+        xyxy = np.concatenate([carry.xyxy, xyxy])
+        score = np.concatenate([carry.box_score, score])
+        look = np.concatenate([carry.embedding, look])
+        fixed = np.concatenate([carry.owner, fixed])
+    keyframe = np.unique(time_s, return_inverse=True)[1].astype(np.int64)
+    duplicate = find_duplicates(xyxy, score, keyframe, settings.duplicate_iou, settings.duplicate_contained)
+    scale = np.array([chain.videos[0].aspect, 1.0])
+    low, high = xyxy[:, :2].astype(np.float64) * scale, xyxy[:, 2:].astype(np.float64) * scale
+    size = np.sqrt(np.maximum((high - low).prod(axis=1), 1e-8))
+    return Rows(time_s, 0.5 * (low + high), size, look, score, duplicate, fixed, chain.step_s)
+
+
+def _unwatched_s(chain: Chain) -> Floats:
+    """Stretches of more than a second, on the chain's clock, in which the detector did not look."""
+    spans = []
+    for video, start_s in zip(chain.videos, chain.starts_s, strict=True):
+        edges = np.concatenate([[0.0], video.observed_spans_s.ravel(), [video.duration_s]])
+        spans.append(start_s + edges.reshape(-1, 2))
+    unwatched = np.concatenate(spans)
+    return unwatched[unwatched[:, 1] - unwatched[:, 0] > 1.0]
+
+
+def _new_id(chain: Chain, row: int) -> str:
+    """An id from the place of an individual's first box: its video, its keyframe, its rank in it."""
+    for video in chain.videos:
+        frame = video.detections.frame
+        if row < len(frame):
+            rank = row - int(np.searchsorted(frame, frame[row]))
+            key = f"{video.video_id}/{int(frame[row])}/{rank}"
+            return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+        row -= len(frame)
+    raise ValueError(f"the chain has no row {row}")
+
+
+def visible_for_s(time_s: Floats, step_s: float) -> Floats:
+    """How long a bird counts as visible from each of its boxes ``(N,)`` on, in seconds, shape ``(N,)``.
+
+    Until its next box, where that follows within one keyframe step and ``SHORT_HOLE_S``; else, and after
+    the last box, for one keyframe step.
+    """
+    until_next = np.append(np.diff(time_s), np.inf)
+    return np.where(until_next > step_s + SHORT_HOLE_S, step_s, until_next)
+
+
+def _summary(
+    individual_id: str, chain: Chain, time_s: Floats, box_score: Floats, p_other: Floats
+) -> IndividualRecord:
+    """What is known of one individual from its boxes, in time order."""
+    first_s, last_s = float(time_s[0]), float(time_s[-1]) + chain.step_s
+    known = ~np.isnan(p_other)
+    weight = np.maximum(box_score[known], 1e-6)
+    other = float((p_other[known] * weight).sum() / weight.sum()) if known.any() else 0.0
+    keyframes = round((time_s[-1] - time_s[0]) / chain.step_s) + 1
+    return IndividualRecord(
+        individual_id=individual_id,
+        camera=chain.videos[0].camera,
+        kind="other" if other >= 0.5 else "subject",
+        first_seen=chain.epoch + dt.timedelta(seconds=first_s),
+        last_seen=chain.epoch + dt.timedelta(seconds=last_s),
+        visible_s=float(visible_for_s(time_s, chain.step_s).sum()),
+        boxes=len(time_s),
+        track_quality=min(len(time_s) / keyframes, 1.0),
+        p_other=other,
+    )
+
+
+def carry_from(
+    videos: Sequence[TrackInput], records: Iterable[TrackRecord], settings: TrackSettings = DEFAULT_SETTINGS
+) -> TrackCarry | None:
+    """What the camera-day after ``videos`` has to know of it, or None where it had no recording.
+
+    ``records`` are the stored tracks of that camera-day, in any order.
+    """
+    if not videos:
+        return None
+    chain = chains(videos, settings)[-1]
+    counts = [len(video.detections.frame) for video in chain.videos]
+    offset = dict(zip((v.video_id for v in chain.videos), np.cumsum([0, *counts]).tolist(), strict=False))
+    time_s = chain.times_s() - chain.end_s
+    earliest_s = -settings.stitch.max_occlusion_s - 2.0
+    held = [
+        (offset[record.video_id] + record.row, record.individual_id)
+        for record in records
+        if record.video_id in offset and time_s[offset[record.video_id] + record.row] >= earliest_s
+    ]
+    held.sort()
+    row = np.array([row for row, _ in held], np.intp)
+    names, owner = np.unique(np.array([name for _, name in held], np.str_), return_inverse=True)
+    parts = [video.detections for video in chain.videos]
+    return TrackCarry(
+        end_time=chain.epoch + dt.timedelta(seconds=chain.end_s),
+        aspect=chain.videos[-1].aspect,
+        individual_ids=tuple(names.tolist()),
+        owner=owner.astype(np.int64),
+        time_s=time_s[row],
+        xyxy=np.concatenate([part.xyxy for part in parts])[row],
+        box_score=np.concatenate([part.box_score for part in parts])[row],
+        embedding=np.concatenate([part.embedding for part in parts])[row],
+    )

@@ -1,0 +1,32 @@
+"""The backbone in torch itself: runs everywhere."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.backbones import SlowFastBackbone
+
+
+class TorchEngine:
+    """A backbone in evaluation mode, channels last, with bf16 autocast where the device computes in bf16."""
+
+    def __init__(self, backbone: SlowFastBackbone, device: str) -> None:
+        self._device = torch.device(device)
+        self._backbone = backbone.to(self._device).to(memory_format=torch.channels_last_3d).eval()
+        self._bf16 = computes_bf16(device)
+
+    @torch.inference_mode()
+    def pooled_maps(self, slow: Tensor, fast: Tensor) -> Tensor:
+        """As :meth:`model.engines.base.Engine.pooled_maps`."""
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            maps: Tensor = self._backbone(slow.to(self._device), fast.to(self._device))
+        return maps.float()
+
+
+def computes_bf16(device: str) -> bool:
+    """Whether the device multiplies in bf16; elsewhere bf16 is emulated, slower than float32."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # oneDNN runs bf16 on any AVX-512, but only these instructions make it faster than float32.
+    return bool(torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,27 @@
+"""What can go wrong with a model, by name."""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """Base of everything that the model package raises on purpose."""
+
+
+class UnknownArchitectureError(ModelError):
+    """The checkpoint or the caller names an architecture that this version does not have."""
+
+
+class CheckpointFormatError(ModelError):
+    """The file is no checkpoint of this project, or its metadata is incomplete."""
+
+
+class CheckpointKeysError(ModelError):
+    """Tensors of the architecture are missing from the checkpoint, or there are some too many."""
+
+
+class CheckpointShapeError(ModelError):
+    """A tensor of the checkpoint has another shape than the architecture's."""
+
+
+class CheckpointDigestError(ModelError):
+    """The checkpoint's content does not match the sha256 digest that it carries."""

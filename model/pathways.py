@@ -1,0 +1,66 @@
+"""From the frames of a clip to the two inputs of a SlowFast network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CLIP_FRAMES = 16
+"""Frames of a clip on the 15 Hz grid: the fast pathway's."""
+SLOW_STEP = 4
+"""Every fourth of them is the slow pathway's: indices 0, 4, 8, 12."""
+KEYFRAME_INDEX = 8
+"""Index of the keyframe in its clip."""
+WIDTH_MULTIPLE = 16
+"""The input's width is a multiple of the feature maps' stride."""
+PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
+"""Normalisation of the published Kinetics weights, for pixels from 0 to 1."""
+
+
+def input_size(frame_height: int, frame_width: int, input_height: int) -> tuple[int, int]:
+    """Height and width at which the network sees frames of this size.
+
+    The width follows the aspect ratio, rounded to the nearest multiple of 16: 160 lines of a 16:9 scene are
+    288 pixels wide.
+
+    Raises:
+        ValueError: a size is not positive, or ``input_height`` is not a multiple of 16.
+    """
+    if min(frame_height, frame_width, input_height) < 1 or input_height % WIDTH_MULTIPLE:
+        raise ValueError(
+            f"need positive sizes and an input height that is a multiple of {WIDTH_MULTIPLE}, got frames of "
+            f"{frame_width}x{frame_height} and input height {input_height}"
+        )
+    columns = round(frame_width * input_height / frame_height / WIDTH_MULTIPLE)
+    return input_height, max(1, columns) * WIDTH_MULTIPLE
+
+
+def resize_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames ``(T, H, W, 3)`` uint8 at another height and width, anti-aliased, uint8.
+
+    A frame's result depends on that frame alone, so that clips which share it can share the resized one.
+    """
+    if tuple(frames.shape[1:3]) == size:
+        return frames
+    resized = functional.interpolate(
+        frames.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True, align_corners=False
+    )
+    return resized.permute(0, 2, 3, 1).contiguous()
+
+
+def to_pathways(clips: Tensor) -> tuple[Tensor, Tensor]:
+    """Slow and fast input of clips that already have the network's size.
+
+    ``clips`` is uint8 ``(B, 16, H, W, 3)``; the results are float ``(B, 3, 4, H, W)`` and
+    ``(B, 3, 16, H, W)`` in channels-last memory order, normalised.
+
+    Raises:
+        ValueError: the clips do not have 16 frames of three channels.
+    """
+    if clips.ndim != 5 or clips.shape[1] != CLIP_FRAMES or clips.shape[4] != 3:
+        raise ValueError(f"clips must have shape (B, {CLIP_FRAMES}, H, W, 3), got {tuple(clips.shape)}")
+    normalised = clips.to(torch.float32).sub_(255 * PIXEL_MEAN).mul_(1 / (255 * PIXEL_STD))
+    fast = normalised.permute(0, 4, 1, 2, 3)
+    slow = fast[:, :, ::SLOW_STEP].contiguous(memory_format=torch.channels_last_3d)
+    return slow, fast

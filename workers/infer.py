@@ -1,0 +1,110 @@
+"""Infer: behaviour, reject and motion probabilities and an appearance embedding for every box."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.appearance import describe
+from model.checkpoint import load_checkpoint
+from model.engines.base import Engine
+from model.engines.torch_engine import TorchEngine
+from model.pathways import input_size, resize_frames, to_pathways
+from workers.messages import CLIP_AFTER, CLIP_BEFORE, Boxes, Scores
+
+
+class Scorer:
+    """A network on a device, fed with clips in batches of one fixed shape.
+
+    The last batch is padded, so that a clip's probabilities do not depend on which clips share its batch, and
+    hence not on how a video was cut into segments.
+    """
+
+    def __init__(self, checkpoint: Path, device: str = "cpu", batch_clips: int = 4) -> None:
+        """Load the checkpoint; raises what :func:`model.checkpoint.load_checkpoint` raises."""
+        if batch_clips < 1:
+            raise ValueError(f"batch_clips must be at least 1, got {batch_clips}")
+        self._network, self.info = load_checkpoint(checkpoint)
+        """What the checkpoint says about itself: behaviours, what it was trained on, digest."""
+        self._network.to(device)
+        self._engine: Engine = TorchEngine(self._network.backbone, device)
+        self._device = torch.device(device)
+        self._batch_clips = batch_clips
+
+    def score(
+        self, frames: NDArray[np.uint8], centres: NDArray[np.int64], boxes: Sequence[Boxes]
+    ) -> list[Scores]:
+        """Score the boxes of K keyframes.
+
+        Args:
+            frames: consecutive frames of the 15 Hz grid, RGB, shape ``(T, H, W, 3)``. Where a clip leaves
+                them, the first or last frame is repeated.
+            centres: index of each keyframe within ``frames``, shape ``(K,)``.
+            boxes: the boxes of each keyframe; one without boxes costs nothing.
+
+        Returns:
+            One per keyframe, rows in the order of its boxes.
+
+        Raises:
+            ValueError: a keyframe lies outside ``frames``, or the numbers of keyframes differ.
+        """
+        if len(boxes) != len(centres):
+            raise ValueError(f"need boxes for each of {len(centres)} keyframes, got {len(boxes)}")
+        if len(centres) and not (int(np.min(centres)) >= 0 and int(np.max(centres)) < len(frames)):
+            raise ValueError(f"keyframes must lie within the {len(frames)} frames, got {np.asarray(centres)}")
+        results = [self._no_scores() for _ in boxes]
+        occupied = [k for k, of_keyframe in enumerate(boxes) if len(of_keyframe.score)]
+        for batch, clips in self._batches(frames, centres, occupied):
+            maps = self._engine.pooled_maps(*to_pathways(clips))
+            for row, k in enumerate(batch):
+                results[k] = self._score_keyframe(maps[row : row + 1], frames[int(centres[k])], boxes[k])
+        return results
+
+    def _batches(
+        self, frames: NDArray[np.uint8], centres: NDArray[np.int64], occupied: list[int]
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Keyframes of each batch, with their clips and copies of the last one up to the fixed batch size."""
+        if not occupied:
+            return
+        around = np.arange(-CLIP_BEFORE, CLIP_AFTER)
+        windows = np.clip(np.asarray(centres)[occupied][:, None] + around, 0, len(frames) - 1)
+        # Clips overlap, so each frame that any of them needs is resized once.
+        needed, position = np.unique(windows, return_inverse=True)
+        size = input_size(frames.shape[1], frames.shape[2], self.info.input_height)
+        resized = torch.cat([resize_frames(torch.from_numpy(frames[part]), size) for part in _parts(needed)])
+        position = position.reshape(windows.shape)
+        for start in range(0, len(occupied), self._batch_clips):
+            rows = np.arange(start, start + self._batch_clips).clip(max=len(occupied) - 1)
+            batch = occupied[start : start + self._batch_clips]
+            yield batch, resized[torch.from_numpy(position[rows])]
+
+    @torch.inference_mode()
+    def _score_keyframe(self, maps: Tensor, keyframe: NDArray[np.uint8], boxes: Boxes) -> Scores:
+        xyxy = torch.from_numpy(np.ascontiguousarray(boxes.xyxy, dtype=np.float32)).to(self._device)
+        first_clip = torch.zeros(len(xyxy), dtype=torch.int64, device=self._device)
+        output = self._network.score_maps(maps, xyxy, first_clip)
+        return Scores(
+            p_behaviour=output.behaviour.sigmoid().cpu().numpy(),
+            p_other=output.other.sigmoid().cpu().numpy(),
+            p_dynamic=output.motion.softmax(dim=1)[:, 1].cpu().numpy(),
+            embedding=describe(keyframe, boxes.xyxy),
+        )
+
+    def _no_scores(self) -> Scores:
+        return Scores(
+            p_behaviour=np.zeros((0, len(self.info.behaviours)), dtype=np.float32),
+            p_other=np.zeros(0, dtype=np.float32),
+            p_dynamic=np.zeros(0, dtype=np.float32),
+            embedding=describe(np.zeros((2, 2, 3), dtype=np.uint8), np.zeros((0, 4), dtype=np.float32)),
+        )
+
+
+def _parts(indices: NDArray[np.int64], count: int = 64) -> Iterator[NDArray[np.int64]]:
+    """Runs of at most ``count`` indices: resizing makes copies of what it is given."""
+    for start in range(0, len(indices), count):
+        yield indices[start : start + count]

@@ -70,3 +70,11 @@ class DecodeMismatchError(UnreadableVideoError):
 
 class ArchiveError(WorkerError):
     """The archive itself cannot be read."""
+
+
+class DetectorWeightsError(WorkerError):
+    """The weights of a torchvision detector are missing, unreadable, or another architecture's."""
+
+
+class BadTruthError(WorkerError):
+    """The truth of an annotated archive cannot be read, or does not fit its videos."""

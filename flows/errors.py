@@ -11,9 +11,21 @@ class SettingsError(AviaflowError):
     """A configuration file or option cannot be used."""
 
 
-class NothingToRead(AviaflowError):
+class NothingToReadError(AviaflowError):
     """The archive does not exist or holds no file that looks like a video."""
 
 
-class TruthMissing(AviaflowError):
+class TruthMissingError(AviaflowError):
     """The folder of truth lacks a file that a score needs."""
+
+
+class ClusterError(AviaflowError):
+    """No Ray cluster could be started or joined."""
+
+
+class CameraDayError(AviaflowError):
+    """Camera-days failed for a reason that no video is to blame for; what was finished is kept."""
+
+
+class ScheduleError(AviaflowError):
+    """The nightly deployment could not be served."""

@@ -197,5 +197,7 @@ def _first_problem(error: ValidationError, path: Path | None) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{path or 'settings'}: {where}: there is no such setting; see configs/local.yaml for all of them"
+        return (
+            f"{path or 'settings'}: {where}: there is no such setting; see configs/local.yaml for all of them"
+        )
     return f"{path or 'settings'}: {where}: {problem['msg']} (got {problem['input']!r})"

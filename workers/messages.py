@@ -21,6 +21,9 @@ KEYFRAME_STEP = 4
 CLIP_BEFORE, CLIP_AFTER = 8, 8
 """A clip is the grid frames ``[k - 8, k + 8)`` around keyframe ``k``: 16 frames, 32 / 30 s."""
 
+MIN_BEHAVIOUR_FPS = 10.0
+"""Below this frame rate individuals are found and tracked, and behaviour is not scored."""
+
 DecoderName = Literal["decord", "pyav"]
 
 

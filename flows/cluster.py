@@ -1,0 +1,57 @@
+"""Start or join a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows.errors import ClusterError
+
+OBJECT_STORE_BYTES = 2 * 2**30
+"""Object store of a local cluster; the stream keeps far less than this in flight."""
+
+
+@contextmanager
+def ray_cluster(address: str | None = None) -> Iterator[int]:
+    """Yield the number of processors of a Ray cluster, and leave it afterwards.
+
+    Args:
+        address: of a running cluster (``auto``, ``host:6379``); None starts one on this machine. A cluster
+            that this process has already joined is used and left alone.
+
+    Raises:
+        ClusterError: there is no cluster at that address.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    import ray
+
+    if ray.is_initialized():
+        yield _cpus()
+        return
+    try:
+        if address is None:
+            # A bare ray.init() would first look for another cluster, and trip over a stale address file.
+            ray.init(
+                "local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+        else:
+            ray.init(address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = "on this machine" if address is None else f"at {address}"
+        raise ClusterError(f"no Ray cluster {where}: {' '.join(str(error).split())}") from error
+    try:
+        yield _cpus()
+    finally:
+        ray.shutdown()
+
+
+def _cpus() -> int:
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))

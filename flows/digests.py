@@ -1,0 +1,64 @@
+"""Digests of what results depend on, so that a rerun knows what is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.settings import Settings, digest
+from model.ethogram import Ethogram
+from storage.parquet import Footer
+from workers.track import TrackSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Each covers only what its own stages read: a new bout rule touches events, not detections."""
+
+    model: str
+    """Of the checkpoint."""
+    detections: str
+    """Of the settings of survey, decode, detect and infer, and of the detector's weights."""
+    events: str
+    """Of the tracking settings and the ethogram."""
+    max_gap_s: float
+    """Longest pause between recordings over which identities go on."""
+
+    def made(self, footer: Footer) -> bool:
+        """Whether a detections object was made with this model and these settings."""
+        return (footer.model_digest, footer.config_digest) == (self.model, self.detections)
+
+
+def digests_of(
+    settings: Settings, ethogram: Ethogram, tracking: TrackSettings, model: str, detector: str
+) -> Digests:
+    """Digests of a run.
+
+    Args:
+        settings: of the run; how the work is cut and spread is left out.
+        ethogram: its bout rules count for events.
+        tracking: what the tracker is told.
+        model: the checkpoint's own digest.
+        detector: the digest of the detector's weights or boxes; empty where it has none.
+    """
+    detect = settings.detect.model_dump(exclude={"weights", "boxes_csv"})
+    survey = settings.survey.model_dump()
+    return Digests(
+        model=model,
+        detections=digest(survey, settings.decode.frame_height, detect, detector),
+        events=events_digest(tracking, ethogram),
+        max_gap_s=tracking.max_gap_s,
+    )
+
+
+def events_digest(tracking: TrackSettings, ethogram: Ethogram) -> str:
+    """Digest of what tracks and bouts depend on beside the detections."""
+    return digest(dataclasses.asdict(tracking), dataclasses.asdict(ethogram))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal, 16 digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

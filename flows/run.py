@@ -1,0 +1,91 @@
+"""Run an archive into a store, or say what that would take."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from flows.cluster import ray_cluster
+from flows.context import RunContext, open_context
+from flows.night import Night
+from flows.progress import Progress
+from flows.settings import Settings
+from flows.summary import summarise
+from workers.messages import GRID_HZ, KEYFRAME_STEP, Boxes
+
+
+def run_archive(
+    archive: str, out: str, settings: Settings, *, address: str | None = None, reprocess: bool = False
+) -> dict[str, Any]:
+    """Bring a store up to date with an archive.
+
+    Looks first: where nothing is to be done neither Prefect nor Ray is started.
+
+    Returns:
+        The summary; see ``flows.summary.summarise``.
+    """
+    started = time.perf_counter()
+    night = Night(open_context(archive, out, settings), reprocess, Progress())
+    if night.lookup.nothing_to_do:
+        return summarise(night, [], time.perf_counter() - started)
+    from flows.nightly import nightly
+
+    summary: dict[str, Any] = nightly(archive, out, settings.model_dump(mode="json"), address, reprocess)
+    return summary
+
+
+def dry_run(archive: str, out: str, settings: Settings, *, reprocess: bool = False) -> dict[str, Any]:
+    """What a run would do, how much, and how long it would take on this machine; decodes nothing."""
+    context = open_context(archive, out, settings)
+    night = Night(context, reprocess, Progress())
+    plans = []
+    if not night.lookup.nothing_to_do:
+        with ray_cluster() as cpus, night.on_cluster(cpus):
+            plans = night.plan()
+    video_s = sum(plan.video_s for plan in plans)
+    second_s = _seconds_per_video_second(context) if video_s else None
+    days = [
+        {
+            "site": plan.day.site,
+            "camera": plan.day.camera,
+            "date": plan.day.date.isoformat(),
+            "to_score": len(plan.to_score),
+            "video_s": plan.video_s,
+            "note": plan.note,
+        }
+        for plan in plans
+    ]
+    to_score = sum(len(plan.to_score) for plan in plans)
+    quarantined = [{"uri": video.uri, "reason": video.reason} for plan in plans for video in plan.quarantined]
+    return {
+        "files": len(night.lookup.files),
+        "done": len(night.lookup.files) - to_score - len(quarantined),
+        "to_score": to_score,
+        "video_s": video_s,
+        "camera_days": days,
+        "quarantined": quarantined,
+        "estimate_s": None if second_s is None else video_s * second_s,
+        "estimate_basis": "measured now: the behaviour model on random frames, three birds at a time",
+    }
+
+
+def _seconds_per_video_second(context: RunContext) -> float:
+    """Time that the behaviour model takes per second of video in which three individuals are seen."""
+    import torch
+
+    from workers.infer import Scorer
+
+    spec = context.scorer_spec(os.cpu_count() or 1)
+    torch.set_num_threads(spec.threads)
+    scorer = Scorer(spec.checkpoint, device=spec.device, batch_clips=spec.batch_clips)
+    height = context.settings.decode.frame_height
+    frames = np.random.default_rng(0).integers(0, 255, (48, height, height * 16 // 9, 3), np.uint8)
+    boxes = Boxes(np.tile(np.array([[0.2, 0.2, 0.4, 0.6]], np.float32), (3, 1)), np.ones(3, np.float32))
+    centres = np.arange(0, len(frames), KEYFRAME_STEP)
+    scorer.score(frames, centres, [boxes] * len(centres))
+    started = time.perf_counter()
+    scorer.score(frames, centres, [boxes] * len(centres))
+    return (time.perf_counter() - started) / (len(frames) / GRID_HZ)

@@ -1,0 +1,146 @@
+"""Thin Ray shells around the stages: what runs in a process of its own, and with which limits."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from workers.derive import Derived, DeriveJob, derive_camera_day
+from workers.detectors import DetectorSpec
+from workers.messages import ArchiveFile, FrameChunk, GridSpan, Plate, Probe, Quarantined, Recording, Survey
+from workers.score import FrameScorer, ScoredKeyframes, ScorerSpec
+from workers.segments import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What one decode process may use."""
+
+    memory_bytes: int
+    """Address space beyond what the process starts with."""
+    stall_s: float
+    """Longest time without a new chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeReport:
+    """How a segment was decoded; the last item that its task yields."""
+
+    frames_decoded: int
+    """Frames that left the decoder, those before the segment in its first GOP included."""
+    decoder: str
+    """Which decoder served, and why where it was not the one that the probe chose."""
+    busy_s: float
+    """Time spent decoding, waiting for the consumer left out."""
+
+
+@ray.remote(max_retries=1, max_calls=1, num_cpus=1)
+def decode_segment(
+    segment: Segment, frame_size: tuple[int, int], limits: DecodeLimits
+) -> Iterator[FrameChunk | DecodeReport]:
+    """Decode one segment in a process of its own, which a stall or too much memory ends."""
+    from workers.decode import DecodeTally, decode_span, limit_address_space
+    from workers.segments import CHUNK_FRAMES
+
+    limit_address_space(limits.memory_bytes)
+    tally = DecodeTally()
+    recording, busy_s = segment.recording, 0.0
+    chunks = decode_span(
+        recording.file.path,
+        recording.probe,
+        segment.frames,
+        frame_size,
+        video_id=recording.file.video_id,
+        chunk_frames=CHUNK_FRAMES,
+        tally=tally,
+    )
+    while True:
+        started = time.perf_counter()
+        # SIGALRM keeps its default action: a decoder stuck in C cannot run a Python handler.
+        signal.setitimer(signal.ITIMER_REAL, limits.stall_s)
+        chunk = next(chunks, None)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        busy_s += time.perf_counter() - started
+        if chunk is None:
+            break
+        yield chunk
+    yield DecodeReport(tally.frames_decoded, tally.decoder, busy_s)
+
+
+@ray.remote(max_retries=1, num_cpus=1)
+def probe_file(file: ArchiveFile) -> Probe | Quarantined:
+    """Read what the demuxer knows about one file."""
+    from workers.errors import UnreadableVideoError
+    from workers.probe import probe_video
+
+    try:
+        return probe_video(file.path)
+    except UnreadableVideoError as error:
+        return Quarantined(file, error.reason)
+
+
+@ray.remote(max_retries=1, num_cpus=1)
+def build_plates(recordings: list[Recording], frame_size: tuple[int, int]) -> tuple[Plate, ...]:
+    """The background plates of a camera-day."""
+    from workers.survey import camera_day_plates
+
+    return camera_day_plates(recordings, frame_size)
+
+
+@ray.remote(max_retries=1, num_cpus=1)
+def survey_day(
+    recordings: list[Recording],
+    frame_size: tuple[int, int],
+    plates: tuple[Plate, ...],
+    detector: DetectorSpec | None,
+    max_iframe_gap_s: float,
+    whole: bool,
+) -> Survey:
+    """When something is there in the videos of a camera-day; with ``whole``, at all times."""
+    from workers.survey import survey_video, whole_video
+
+    if whole:
+        presence = {r.file.video_id: whole_video(r, "every file is to be decoded whole") for r in recordings}
+        return Survey(plates, presence)
+    finder = None if detector is None else detector.build()
+    presence = {
+        r.file.video_id: survey_video(r, plates, frame_size, finder, max_iframe_gap_s) for r in recordings
+    }
+    return Survey(plates, presence)
+
+
+@ray.remote(max_retries=2, num_cpus=1)
+def derive_day(job: DeriveJob) -> Derived:
+    """Track and segment one camera-day and publish its tables."""
+    return derive_camera_day(job)
+
+
+@ray.remote(max_restarts=-1, max_task_retries=-1)
+class InferenceActor:
+    """Finds and scores individuals; holds weights and no state, so that a restart loses nothing."""
+
+    def __init__(self, spec: ScorerSpec) -> None:
+        self._scorer = FrameScorer(spec)
+
+    def score(
+        self,
+        previous: FrameChunk | None,
+        chunk: FrameChunk,
+        keyframes: GridSpan,
+        plates: tuple[Plate, ...],
+        behaviour: bool,
+    ) -> ScoredKeyframes:
+        """Score the keyframes of a span from two neighbouring chunks."""
+        return self._scorer.score(previous, chunk, keyframes, plates, behaviour)
+
+
+def start_inference_actors(spec: ScorerSpec, count: int) -> list[Any]:
+    """Start a pool of inference actors; each takes a GPU where the device is CUDA."""
+    gpu = spec.device == "cuda"
+    options = InferenceActor.options(num_cpus=1 if gpu else 0, num_gpus=1 if gpu else 0)
+    return [options.remote(spec) for _ in range(count)]

@@ -1,0 +1,224 @@
+"""Derive: from the stored detections of one camera-day to its individuals, events, effort and videos.
+
+Needs no video and no GPU: everything is read from the detections objects and their footers, so that thresholds,
+tracking and smoothing can be changed and a night be recomputed in minutes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model.ethogram import Ethogram
+from storage.catalog import Catalog
+from storage.errors import CorruptObjectError
+from storage.filesystem import open_filesystem
+from storage.layout import CameraDay
+from storage.parquet import Footer
+from storage.records import EffortRecord, TrackRecord, VideoRecord
+from workers.effort import Coverage, Interval, camera_day_effort
+from workers.messages import MIN_BEHAVIOUR_FPS
+from workers.segment import segment_camera_day
+from workers.track import CameraDayTracks, TrackCarry, TrackInput, TrackSettings, carry_from, track_camera_day
+
+
+@dataclass(frozen=True, slots=True)
+class DeriveJob:
+    """One camera-day to derive."""
+
+    store: str
+    day: CameraDay
+    quarantined: tuple[VideoRecord, ...]
+    ethogram: Ethogram
+    tracking: TrackSettings
+    zone: str
+    config_digest: str
+    """Of the ethogram and the tracking settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What was written for one camera-day."""
+
+    events: int
+    individuals: int
+    revision: str
+
+
+def video_details(record: VideoRecord, spans_s: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """What the footer of a video's detections says about the video, as JSON values."""
+    values = dataclasses.asdict(record)
+    return {
+        "video": {**values, "start_time": record.start_time.isoformat()},
+        "spans_s": [[float(start), float(end)] for start, end in spans_s],
+    }
+
+
+def video_of(footer: Footer) -> VideoRecord:
+    """The video that a detections object was made from.
+
+    Raises:
+        CorruptObjectError: the footer does not describe a video.
+    """
+    try:
+        values = dict(footer.details["video"])
+        return VideoRecord(**{**values, "start_time": dt.datetime.fromisoformat(values["start_time"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptObjectError(
+            f"the footer of a detections object does not describe a video: {error}"
+        ) from error
+
+
+def derive_camera_day(job: DeriveJob) -> Derived:
+    """Track and segment one camera-day and publish its tables under one revision."""
+    catalog = Catalog(open_filesystem(job.store))
+    footers = catalog.finished_detections(job.day)
+    inputs = [_track_input(catalog, job.day, footer) for footer in footers.values()]
+    before = day_before(catalog, job.day, footers, job.tracking.max_gap_s)
+    carry = None if before is None else _carry(catalog, before)
+    tracks = track_camera_day(inputs, job.tracking, carry)
+    digests = {video_id: footer.model_digest for video_id, footer in footers.items()}
+    events = [
+        dataclasses.replace(event, model_digest=digests[event.video_id])
+        for event in segment_camera_day(inputs, tracks, job.ethogram, "", job.config_digest)
+    ]
+    footer = _footer(catalog, job, footers)
+    rows = {
+        "videos": sorted([*map(video_of, footers.values()), *job.quarantined], key=lambda video: video.uri),
+        "tracks": _track_rows(inputs, tracks),
+        "individuals": list(tracks.individuals),
+        "effort": _effort(job, inputs, tracks),
+        "events": events,
+    }
+    catalog.write_camera_day(job.day, rows, footer)
+    return Derived(len(events), len(tracks.individuals), footer.revision)
+
+
+def revision_of(
+    catalog: Catalog,
+    day: CameraDay,
+    footers: Mapping[str, Footer],
+    quarantined: Sequence[VideoRecord],
+    config_digest: str,
+    max_gap_s: float,
+) -> str:
+    """The revision that a camera-day's tables have when they are derived from what is stored now."""
+    before = day_before(catalog, day, footers, max_gap_s)
+    carried_from = "" if before is None else catalog.camera_day_footers(before)["tracks"].revision
+    parts = [
+        sorted((v, f.inputs, f.model_digest, f.config_digest) for v, f in footers.items()),
+        sorted((record.video_id, record.fingerprint, record.reason) for record in quarantined),
+        carried_from,
+        config_digest,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def day_before(
+    catalog: Catalog, day: CameraDay, footers: Mapping[str, Footer], max_gap_s: float
+) -> CameraDay | None:
+    """The previous date of the camera, if it is tracked and its recordings meet those of this date."""
+    before = dataclasses.replace(day, date=day.date - dt.timedelta(days=1))
+    earlier = catalog.finished_detections(before)
+    if not footers or not earlier or "tracks" not in catalog.camera_day_footers(before):
+        return None
+    ends = [
+        video.start_time + dt.timedelta(seconds=video.duration_s) for video in map(video_of, earlier.values())
+    ]
+    pause = min(video.start_time for video in map(video_of, footers.values())) - max(ends)
+    return before if pause.total_seconds() <= max_gap_s else None
+
+
+def _footer(catalog: Catalog, job: DeriveJob, footers: Mapping[str, Footer]) -> Footer:
+    revision = revision_of(
+        catalog, job.day, footers, job.quarantined, job.config_digest, job.tracking.max_gap_s
+    )
+    models = Counter(footer.model_digest for footer in footers.values())
+    notes = sorted({footer.note for footer in footers.values() if footer.note})
+    return Footer(
+        table="",
+        inputs=revision,
+        model_digest=models.most_common(1)[0][0] if models else "",
+        config_digest=job.config_digest,
+        behaviours=job.ethogram.names,
+        zone=job.zone,
+        revision=revision,
+        note="; ".join(notes),
+    )
+
+
+def _track_input(catalog: Catalog, day: CameraDay, footer: Footer) -> TrackInput:
+    video = video_of(footer)
+    return TrackInput(
+        camera=video.camera,
+        detections=catalog.read_detections(day, video.video_id),
+        start_time=video.start_time,
+        duration_s=video.duration_s,
+        fps=video.fps,
+        aspect=video.width / video.height,
+        observed_spans_s=np.array(footer.details["spans_s"], np.float64).reshape(-1, 2),
+    )
+
+
+def _carry(catalog: Catalog, before: CameraDay) -> TrackCarry | None:
+    """The last moments of the day before, rebuilt from its stored rows."""
+    previous = [_track_input(catalog, before, f) for f in catalog.finished_detections(before).values()]
+    records: list[TrackRecord] = catalog.read_records("tracks", before)
+    return carry_from(previous, records)
+
+
+def _track_rows(inputs: Sequence[TrackInput], tracks: CameraDayTracks) -> list[TrackRecord]:
+    return [
+        TrackRecord(video.video_id, row, int(video.detections.frame[row]), individual_id)
+        for video in sorted(inputs, key=lambda video: video.video_id)
+        for row, individual_id in enumerate(tracks.individual_ids(video.video_id))
+        if individual_id
+    ]
+
+
+def _effort(job: DeriveJob, inputs: Sequence[TrackInput], tracks: CameraDayTracks) -> list[EffortRecord]:
+    coverages = [_coverage(video) for video in inputs]
+    coverages += [
+        Coverage(recorded=(_interval(video.start_time, 0.0, video.duration_s),), **_NOTHING)
+        for video in job.quarantined
+        if video.duration_s > 0
+    ]
+    return camera_day_effort(job.day.camera, coverages, _seen_at_once(inputs, tracks), job.zone)
+
+
+_NOTHING: dict[str, tuple[Interval, ...]] = dict.fromkeys(("readable", "surveyed", "decoded", "scored"), ())
+
+
+def _coverage(video: TrackInput) -> Coverage:
+    whole = (_interval(video.start_time, 0.0, video.duration_s),)
+    looked = tuple(
+        _interval(video.start_time, start, min(end, video.duration_s))
+        for start, end in video.observed_spans_s
+    )
+    scored = looked if video.fps >= MIN_BEHAVIOUR_FPS else ()
+    return Coverage(recorded=whole, readable=whole, surveyed=whole, decoded=looked, scored=scored)
+
+
+def _interval(origin: dt.datetime, start_s: float, end_s: float) -> Interval:
+    return origin + dt.timedelta(seconds=start_s), origin + dt.timedelta(seconds=end_s)
+
+
+def _seen_at_once(inputs: Sequence[TrackInput], tracks: CameraDayTracks) -> list[tuple[dt.datetime, int]]:
+    is_subject = np.array([i.kind == "subject" for i in tracks.individuals] + [False])
+    moments = []
+    for video in inputs:
+        subject = is_subject[tracks.owner[video.video_id]]
+        times, counts = np.unique(video.detections.time_s[subject], return_counts=True)
+        moments += [
+            (video.start_time + dt.timedelta(seconds=float(time)), int(count))
+            for time, count in zip(times, counts, strict=True)
+        ]
+    return moments

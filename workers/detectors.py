@@ -1,0 +1,39 @@
+"""Which detector a run uses, as a value that travels to the processes that build it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from workers.detect import Detector
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSpec:
+    """A detector by name, with what it needs."""
+
+    name: Literal["auto", "motion", "learned", "coco", "given"]
+    weights: Path | None = None
+    boxes_csv: Path | None = None
+    uris: tuple[tuple[str, str], ...] = ()
+    """For ``given``: pairs of ``video_id`` and archive-relative path."""
+    min_score: float | None = None
+
+    def build(self, device: str = "cpu") -> Detector:
+        """Load weights or boxes; imports torch only for the detectors that need it."""
+        from workers.detect import CombinedDetector, GivenBoxes, MotionDetector
+
+        if self.name == "motion":
+            return MotionDetector()
+        if self.name == "given":
+            assert self.boxes_csv is not None
+            return GivenBoxes(self.boxes_csv, dict(self.uris))
+        from workers.detect_learned import CocoBirdDetector, LearnedDetector
+
+        if self.name == "coco":
+            assert self.weights is not None
+            return CocoBirdDetector(self.weights, device=device)
+        learned = LearnedDetector(self.weights, device=device, min_score=self.min_score)
+        return learned if self.name == "learned" else CombinedDetector(learned, MotionDetector())

@@ -1,0 +1,167 @@
+"""Detect and infer on the frames of two neighbouring chunks: the part of a run that wants a GPU."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.records import EMBEDDING_SIZE, DetectionColumns
+from workers.detectors import DetectorSpec
+from workers.messages import Boxes, FrameChunk, GridSpan, Keyframes, Plate, Scores
+from workers.segments import keyframe_indices
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerSpec:
+    """What an inference actor is built from."""
+
+    checkpoint: Path
+    detector: DetectorSpec
+    device: str
+    """``cpu`` or ``cuda``."""
+    batch_clips: int
+    threads: int
+    """CPU threads for tensor operations."""
+    behaviours: int
+    """Number of behaviours of the ethogram."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredKeyframes:
+    """Everything found in a stretch of keyframes of one video."""
+
+    keyframes: GridSpan
+    rows: DetectionColumns
+    detect_s: float
+    """Time spent finding boxes."""
+    infer_s: float
+    """Time spent scoring behaviour."""
+
+
+class FrameScorer:
+    """Detector and action network on one device."""
+
+    def __init__(self, spec: ScorerSpec) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(spec.threads)
+        import torch
+
+        from workers.infer import Scorer
+
+        torch.set_num_threads(spec.threads)
+        self._spec = spec
+        self._detector = spec.detector.build(spec.device)
+        self._scorer = Scorer(spec.checkpoint, device=spec.device, batch_clips=spec.batch_clips)
+
+    def score(
+        self,
+        previous: FrameChunk | None,
+        chunk: FrameChunk,
+        keyframes: GridSpan,
+        plates: tuple[Plate, ...],
+        behaviour: bool = True,
+    ) -> ScoredKeyframes:
+        """Find and score the individuals in the keyframes of a span.
+
+        A clip that reaches beyond the two chunks repeats their outermost frame; segments are planned so that
+        this happens only at the ends of a video. Without ``behaviour`` boxes are found and not scored.
+        """
+        joined = chunk if previous is None else join_chunks(previous, chunk)
+        centres = np.array(keyframe_indices(keyframes), dtype=np.int64) - joined.first_grid
+        started = time.perf_counter()
+        looked = Keyframes(joined.video_id, joined.times_s[centres], joined.frames[centres])
+        boxes = self._detector.detect(looked, plates)
+        detected = time.perf_counter()
+        if behaviour:
+            scores = self._scorer.score(joined.frames, centres, boxes)
+        else:
+            scores = [
+                _unscored(frame, found, self._spec.behaviours)
+                for frame, found in zip(looked.frames, boxes, strict=True)
+            ]
+        finished = time.perf_counter()
+        rows = _rows(joined, centres, boxes, scores, self._spec.behaviours)
+        return ScoredKeyframes(keyframes, rows, detected - started, finished - detected)
+
+
+def join_chunks(first: FrameChunk, second: FrameChunk) -> FrameChunk:
+    """One chunk from two neighbours; raises ``ValueError`` where frames lie between them."""
+    if first.video_id != second.video_id or first.stop_grid != second.first_grid:
+        raise ValueError(
+            f"chunks do not meet: {first.video_id} ends at {first.stop_grid}, "
+            f"{second.video_id} starts at {second.first_grid}"
+        )
+    return FrameChunk(
+        first.video_id,
+        first.first_grid,
+        np.concatenate([first.frames, second.frames]),
+        np.concatenate([first.times_s, second.times_s]),
+        np.concatenate([first.frame_indices, second.frame_indices]),
+    )
+
+
+def _unscored(frame: NDArray[np.uint8], boxes: Boxes, behaviours: int) -> Scores:
+    """What is known without the model: the looks."""
+    from model.appearance import describe
+
+    count = len(boxes.score)
+    return Scores(
+        p_behaviour=np.full((count, behaviours), np.nan, np.float32),
+        p_other=np.zeros(count, np.float32),
+        p_dynamic=np.full(count, np.nan, np.float32),
+        embedding=describe(frame, boxes.xyxy),
+    )
+
+
+def _rows(
+    chunk: FrameChunk,
+    centres: NDArray[np.int64],
+    boxes: list[Boxes],
+    scores: list[Scores],
+    behaviours: int,
+) -> DetectionColumns:
+    """Rows in the order of the keyframes, within one by the boxes' left and upper edges."""
+    order = [np.lexsort((found.xyxy[:, 1], found.xyxy[:, 0])) for found in boxes]
+    counts = [len(found.score) for found in boxes]
+    at = np.repeat(centres, counts)
+
+    def column(parts: list[NDArray[np.float32]], *tail: int) -> NDArray[np.float32]:
+        return np.concatenate(
+            [np.zeros((0, *tail), np.float32), *(p[o] for p, o in zip(parts, order, strict=True))]
+        )
+
+    embeddings = [s.embedding[o] for s, o in zip(scores, order, strict=True)]
+    return DetectionColumns(
+        video_id=chunk.video_id,
+        frame=chunk.frame_indices[at].astype(np.int32),
+        time_s=chunk.times_s[at],
+        xyxy=column([b.xyxy for b in boxes], 4),
+        box_score=column([b.score for b in boxes]),
+        p_behaviour=column([s.p_behaviour for s in scores], behaviours),
+        p_other=column([s.p_other for s in scores]),
+        p_dynamic=column([s.p_dynamic for s in scores]),
+        embedding=np.concatenate([np.zeros((0, EMBEDDING_SIZE), np.int8), *embeddings]),
+    )
+
+
+def join_rows(video_id: str, parts: list[DetectionColumns], behaviours: int) -> DetectionColumns:
+    """All rows of one video, in the order of the given parts; no parts give no rows."""
+
+    def column(name: str, empty: NDArray[np.generic]) -> NDArray[np.generic]:
+        return np.concatenate([empty, *(getattr(part, name) for part in parts)])
+
+    return DetectionColumns(
+        video_id=video_id,
+        frame=column("frame", np.zeros(0, np.int32)),
+        time_s=column("time_s", np.zeros(0, np.float64)),
+        xyxy=column("xyxy", np.zeros((0, 4), np.float32)),
+        box_score=column("box_score", np.zeros(0, np.float32)),
+        p_behaviour=column("p_behaviour", np.zeros((0, behaviours), np.float32)),
+        p_other=column("p_other", np.zeros(0, np.float32)),
+        p_dynamic=column("p_dynamic", np.zeros(0, np.float32)),
+        embedding=column("embedding", np.zeros((0, EMBEDDING_SIZE), np.int8)),
+    )

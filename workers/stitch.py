@@ -16,8 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from workers.association import Floats, assign
 from workers.tracklets import NO_TRACK, Rows, unit_rows
 
-EDGE_ROWS = 6
-"""Boxes at either end of a tracklet from which its motion and appearance there are taken: 1.6 s."""
+EDGE_ROWS = 8
+"""Boxes at either end of a tracklet from which its motion and appearance there are taken: 2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,10 @@ def stitch(
     begins = _edges(rows, order, first, count, aspect, at_end=False)
     fixed = rows.fixed[order[first]] != NO_TRACK
     i, j = _candidates(ends.time_s, begins.time_s, settings.max_occlusion_s)
-    i, j = i[~fixed[j]], j[~fixed[j]]
+    # A single box is more often a false one than a bird; joining those would string up ghosts.
+    worthy = (count > 1) | fixed
+    allowed = worthy[i] & worthy[j] & ~fixed[j]
+    i, j = i[allowed], j[allowed]
     cost = _link_cost(ends, begins, i, j, unwatched_s, settings)
     possible = cost < 1.0
     before, after = _cheapest_links(i[possible], j[possible], cost[possible])
@@ -97,17 +100,23 @@ def _edges(
     position = (first + count - 1)[:, None] - steps if at_end else first[:, None] + steps
     row = order[position]
     xy, time_s = rows.xy[row], rows.time_s[row]
-    near = np.minimum(used - 1, 3)
-    picked = np.arange(len(first))
-    elapsed_s = time_s[picked, near] - time_s[:, 0]
-    moved = xy[picked, near] - xy[:, 0]
-    velocity = np.divide(moved, elapsed_s[:, None], out=np.zeros_like(moved), where=elapsed_s[:, None] != 0)
+    velocity = _slope(time_s, xy, np.arange(EDGE_ROWS)[None] < used[:, None])
     size = np.median(rows.size[row], axis=1)
     look = unit_rows(rows.unit_look(row.ravel()).reshape(*row.shape, -1).mean(axis=1))
     onward = xy[:, 0] + velocity * (1.5 * rows.step_s if at_end else -1.5 * rows.step_s)
     room = np.minimum(onward, np.array([aspect, 1.0]) - onward).min(axis=1)
     moving = np.hypot(velocity[:, 0], velocity[:, 1]) > 0.6 * size
     return _Edges(time_s[:, 0], xy[:, 0], velocity, size, look, moving & (room < 0.2 * size))
+
+
+def _slope(time_s: Floats, xy: Floats, used: NDArray[np.bool_]) -> Floats:
+    """Least-squares velocity of K tracklets over the used ones of E moments; 0 where there is only one."""
+    weight = used / used.sum(axis=1, keepdims=True)
+    at_s = time_s - (weight * time_s).sum(axis=1, keepdims=True)
+    spread = (weight * at_s**2).sum(axis=1)[:, None]
+    moved = ((weight * at_s)[..., None] * xy).sum(axis=1)
+    velocity: Floats = np.divide(moved, spread, out=np.zeros_like(moved), where=spread > 0)
+    return velocity
 
 
 def _candidates(

@@ -20,8 +20,10 @@ class LinkSettings:
     """Boxes at least this sure may begin a track; weaker ones only continue one."""
     weak_score: float = 0.1
     """Boxes less sure than this are not looked at."""
-    gate_lengths: float = 1.25
+    gate_lengths: float = 1.1
     """Largest distance from the predicted centre, after one keyframe step."""
+    gate_speed: float = 0.15
+    """What each body length of speed per keyframe step adds to that distance."""
     jump_lengths: float = 4.0
     """Largest step of a bird whose velocity is not known yet or changes: one that flies."""
     appearance_weight: float = 0.3
@@ -219,7 +221,7 @@ class _Step:
         """Cost by the distance from where the track is expected; at least 1 outside the gate."""
         expected = self.live.xy + self.live.velocity * self.elapsed_s[:, None]
         speed = np.hypot(self.live.velocity[:, 0], self.live.velocity[:, 1]) * self.step_s / self.live.size
-        gate = self.settings.gate_lengths * np.sqrt(self.steps) + 0.3 * speed
+        gate = self.settings.gate_lengths * np.sqrt(self.steps) + self.settings.gate_speed * speed
         lengths = distance(expected, self.xy) / self.live.size[:, None]
         return lengths / gate[:, None] + self.unlike
 

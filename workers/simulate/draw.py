@@ -1,0 +1,54 @@
+"""Painting outlines to an image with sub-pixel positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.simulate.bird import Colour, Point, Shape
+
+_SHIFT = 4
+_SUBPIXELS = 1 << _SHIFT
+
+
+def to_subpixels(points: Sequence[Point] | NDArray[np.floating], height_px: int) -> NDArray[np.int32]:
+    """Frame units to the fixed-point pixels that cv2 draws with."""
+    return np.rint(np.asarray(points, np.float64) * (height_px * _SUBPIXELS)).astype(np.int32)
+
+
+def paint(image: NDArray[np.uint8], shapes: Iterable[Shape], colours: Mapping[str, Colour]) -> None:
+    """Draw shapes in order, anti-aliased, without jumping by whole pixels."""
+    height_px = image.shape[0]
+    for shape in shapes:
+        outline = to_subpixels(shape.outline, height_px)
+        cv2.fillPoly(image, [outline], colours[shape.paint], cv2.LINE_AA, _SHIFT)
+
+
+def fill_mask(mask: NDArray[np.uint8], shapes: Iterable[Shape], value: int) -> None:
+    """Mark what the shapes cover, without anti-aliasing."""
+    height_px = mask.shape[0]
+    for shape in shapes:
+        cv2.fillPoly(mask, [to_subpixels(shape.outline, height_px)], value, cv2.LINE_8, _SHIFT)
+
+
+def lines(
+    image: NDArray[np.uint8],
+    blades: NDArray[np.floating],
+    colour: Colour | int,
+    thickness: int,
+    smooth: bool = True,
+) -> None:
+    """Draw many open lines of one colour; ``blades`` has shape ``(B, P, 2)``."""
+    kind = cv2.LINE_AA if smooth else cv2.LINE_8
+    cv2.polylines(image, list(to_subpixels(blades, image.shape[0])), False, colour, thickness, kind, _SHIFT)
+
+
+def extent(shapes: Iterable[Shape]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of everything drawn, in frame units."""
+    xs = [x for shape in shapes for x, _ in shape.outline]
+    ys = [y for shape in shapes for _, y in shape.outline]
+    # _strip lists extents already; generators would be exhausted by the first pass.
+    return min(xs), min(ys), max(xs), max(ys)

@@ -1,0 +1,309 @@
+"""The empty scene of each lighting regime, from frames of one camera that are spread over its day.
+
+Per pixel the plate is the mode of the samples, at a common brightness. A mode is fooled by an animal that
+stays at one spot most of the time, so every sample is then compared with the plate: where a region differs
+and its outline lies on edges of the *plate* rather than of the sample, it is the plate that holds the animal,
+and it is healed there from the samples in which the place is empty.
+
+Everything is compared as a mean over 3 x 3 pixels; a plate's pixels are such means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.messages import Plate
+
+Picture = NDArray[np.uint8]
+
+MIN_REGIME_SAMPLES = 6
+"""A regime with fewer samples has no plate of its own."""
+INFRARED_CHROMA = 4.0
+"""Frames whose median difference between the channels is at most this many grey levels are infrared."""
+DIM_LEVEL = 60.0
+"""Colour frames with a mean grey level below this are ``dim``."""
+REGIME_RATIO = 1.8
+"""Frames of one regime differ in mean level by at most this factor."""
+NOISE_FLOOR = 1.5
+"""Least noise in grey levels: rounding and compression are never finer."""
+SAME_STATE = 6.0
+"""Values of a pixel this many grey levels apart are one state of the scene."""
+HEAL_ROUNDS = 3
+OUTLINE_SHARE = 0.7
+"""A thing is in the picture whose edges are the stronger ones on at least this share of its outline."""
+MIN_VOTES = 0.03
+"""Share of the samples that have to find the plate wrong at a pixel before it is healed."""
+SPECK_CONTRAST = 20.0
+"""Pixels that differ from the median of their neighbours by more grey levels are looked at again."""
+MIN_STATE = 0.1
+"""A state of a pixel counts if this share of the samples has it."""
+MIN_THING = 4e-4
+"""Least bounding box of a difference that is judged, as a share of the picture."""
+MIN_BODY = 2e-3
+"""The same where bodies are told from reeds and glitter, whose movement is noise."""
+
+_FIT_STEP = 6
+_BAND_ROWS = 24
+_KERNEL = np.ones((3, 3), np.uint8)
+
+
+def build_plates(samples: Picture) -> tuple[Plate, ...]:
+    """Build one background plate for each lighting regime of one camera.
+
+    Args:
+        samples: RGB frames of one camera-day in the order of time, shape ``(N, H, W, 3)``, N at least 1.
+
+    Returns:
+        The plates, the regime with most samples first.
+
+    Raises:
+        ValueError: ``samples`` is empty or not of that shape.
+    """
+    if samples.ndim != 4 or samples.shape[0] < 1 or samples.shape[3] != 3:
+        raise ValueError(f"samples must have shape (N, H, W, 3) with N at least 1, got {samples.shape}")
+    plates: list[Plate] = []
+    names: dict[str, int] = {}
+    for name, members in _group_by_regime(samples):
+        names[name] = names.get(name, 0) + 1
+        regime = name if names[name] == 1 else f"{name}-{names[name]}"
+        plates.append(_build_plate(samples[members], regime))
+    return tuple(plates)
+
+
+def is_infrared(frame: Picture) -> bool:
+    """Whether a frame, shape ``(H, W, 3)``, carries no colour, as cameras record under infrared light."""
+    thin = frame[::_FIT_STEP, ::_FIT_STEP].astype(np.int16)
+    return bool(np.median(thin.max(axis=2) - thin.min(axis=2)) <= INFRARED_CHROMA)
+
+
+def smooth(frame: Picture) -> Picture:
+    """Mean over 3 x 3 pixels: every comparison with a plate is made between smoothed pictures."""
+    blurred: Picture = cv2.blur(frame, (3, 3))
+    return blurred
+
+
+def fit_brightness(picture: Picture, target: Picture) -> Picture:
+    """Table of levels that carries a picture to the brightness of another picture of the same scene.
+
+    A straight line fitted to thinned pixels, repeatedly, each time without those that lie far from it, so
+    that what stands in the scene does not count.
+
+    Args:
+        picture: smoothed, shape ``(H, W, 3)``.
+        target: smoothed, shape ``(H, W, 3)``.
+
+    Returns:
+        New level of each old level and channel, shape ``(1, 256, 3)``, for ``cv2.LUT``.
+    """
+    thin = np.s_[_FIT_STEP // 2 :: _FIT_STEP, _FIT_STEP // 2 :: _FIT_STEP]
+    x, y = (p[thin].reshape(-1, 3).astype(np.float32) for p in (picture, target))
+    table = np.empty((1, 256, 3), np.uint8)
+    levels = np.arange(256, dtype=np.float32)
+    for channel in range(3):
+        gain, offset = _fit_line(x[:, channel], y[:, channel])
+        table[0, :, channel] = np.clip(np.rint(gain * levels + offset), 0, 255)
+    return table
+
+
+def distance(one: Picture, other: Picture) -> Picture:
+    """Largest difference over the channels, shape ``(H, W)``."""
+    red, green, blue = cv2.split(cv2.absdiff(one, other))
+    largest: Picture = cv2.max(cv2.max(red, green), blue)
+    return largest
+
+
+def edges(picture: Picture) -> NDArray[np.float32]:
+    """Larger of the two Sobel derivatives of the grey level, in levels per pixel, shape ``(H, W)``."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
+    down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+    strength: NDArray[np.float32] = cv2.max(cv2.absdiff(across, 0.0), cv2.absdiff(down, 0.0))
+    return strength
+
+
+def outline_share(mask: Picture, in_frame: NDArray[np.float32], in_plate: NDArray[np.float32]) -> float:
+    """Share of a mask's outline that lies on edges of the frame rather than of the plate, 0 to 1.
+
+    All of shape ``(H, W)``; 0.5 where neither has an edge.
+    """
+    band = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _KERNEL) > 0
+    frame, plate = in_frame[band], in_plate[band]
+    clear = np.maximum(frame, plate) > 1.0
+    if not clear.any():
+        return 0.5
+    return float(np.mean(frame[clear] > plate[clear]))
+
+
+def _fit_line(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float]:
+    gain, offset = 1.0, float(np.median(y - x))
+    for _ in range(4):
+        residual = np.abs(y - (gain * x + offset))
+        keep = residual <= max(2.5 * 1.4826 * float(np.median(residual)), 2.0)
+        xs, ys = x[keep], y[keep]
+        mean_x, mean_y = float(xs.mean()), float(ys.mean())
+        spread = float(((xs - mean_x) ** 2).mean())
+        if spread < 4.0:
+            return 1.0, mean_y - mean_x
+        gain = float(np.clip(((xs - mean_x) * (ys - mean_y)).mean() / spread, 0.25, 4.0))
+        offset = mean_y - gain * mean_x
+    return gain, offset
+
+
+def _group_by_regime(samples: Picture) -> list[tuple[str, NDArray[np.intp]]]:
+    """Name and members of each regime, the largest first."""
+    levels = samples[:, ::_FIT_STEP, ::_FIT_STEP].mean(axis=(1, 2, 3)) + 1.0
+    grey = np.array([is_infrared(frame) for frame in samples])
+    groups = [
+        group for flag in (False, True) for group in _group_by_level(np.flatnonzero(grey == flag), levels)
+    ]
+    large = [group for group in groups if group.size >= MIN_REGIME_SAMPLES]
+    large = large or [np.arange(samples.shape[0])]
+    named = []
+    for group in sorted(large, key=lambda group: (-group.size, int(group[0]))):
+        if np.mean(grey[group]) > 0.5:
+            name = "infrared"
+        else:
+            name = "dim" if float(levels[group].mean()) < DIM_LEVEL else "day"
+        named.append((name, np.sort(group)))
+    return named
+
+
+def _group_by_level(members: NDArray[np.intp], levels: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """Cut sorted mean levels wherever the next frame is brighter than ``REGIME_RATIO`` times the first."""
+    order = members[np.argsort(levels[members], kind="stable")]
+    groups: list[NDArray[np.intp]] = []
+    start = 0
+    for i in range(1, order.size + 1):
+        if i == order.size or levels[order[i]] > REGIME_RATIO * levels[order[start]]:
+            groups.append(order[start:i])
+            start = i
+    return groups
+
+
+def _build_plate(samples: Picture, regime: str) -> Plate:
+    smoothed = np.stack([smooth(frame) for frame in samples])
+    levels = smoothed[:, ::_FIT_STEP, ::_FIT_STEP].mean(axis=(1, 2, 3))
+    reference = smoothed[np.argsort(levels, kind="stable")[levels.size // 2]].copy()
+    for i, frame in enumerate(smoothed):
+        smoothed[i] = cv2.LUT(frame, fit_brightness(frame, reference))
+    plate = _mode(smoothed)
+    for _ in range(HEAL_ROUNDS):
+        healed = _heal(plate, smoothed)
+        if np.array_equal(healed, plate):
+            break
+        plate = healed
+    plate = _without_specks(plate, smoothed)
+    noise = _noise(plate, smoothed)
+    digest = hashlib.sha256(plate.tobytes() + np.rint(noise * 16).astype(np.uint16).tobytes()).hexdigest()
+    return Plate(plate_id=digest[:16], regime=regime, pixels=plate, noise=noise)
+
+
+def _mode(smoothed: Picture) -> Picture:
+    """Half-sample mode of the grey level per pixel, with the mean colour of the samples near it."""
+    plate: Picture = np.empty_like(smoothed[0])
+    for top in range(0, plate.shape[0], _BAND_ROWS):
+        band = smoothed[:, top : top + _BAND_ROWS].astype(np.float32)
+        grey = band.mean(axis=3)
+        window = np.sort(grey, axis=0)
+        while window.shape[0] > 2:
+            half = (window.shape[0] + 1) // 2
+            first = np.argmin(window[half - 1 :] - window[: window.shape[0] - half + 1], axis=0)
+            window = np.take_along_axis(window, first[None] + np.arange(half)[:, None, None], axis=0)
+        centre = window[0]
+        near = (np.abs(grey - centre) <= SAME_STATE / 2).astype(np.float32)
+        colour = np.einsum("nhwc,nhw->hwc", band, near) / near.sum(axis=0)[..., None]
+        plate[top : top + _BAND_ROWS] = np.rint(colour)
+    return plate
+
+
+def _differences(plate: Picture, frame: Picture) -> Picture:
+    """Where a frame differs from the plate at its brightness, cleaned of specks, shape ``(H, W)``."""
+    apart = distance(plate, frame)
+    threshold = max(6.0 * 1.4826 * float(np.median(apart)), 12.0)
+    mask = cv2.morphologyEx((apart > threshold).astype(np.uint8), cv2.MORPH_OPEN, _KERNEL)
+    closed: Picture = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    return closed
+
+
+def _verdicts(plate: Picture, frame: Picture, least_size: float = MIN_THING) -> NDArray[np.int8]:
+    """Per pixel: 1 the frame holds a thing, -1 the plate does, 2 undecided, 0 they agree."""
+    mask = _differences(plate, frame)
+    verdict = np.zeros(mask.shape, np.int8)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    in_frame, in_plate = edges(frame), edges(plate)
+    for contour in contours:
+        x, y, w, h = cv2.boundingRect(contour)
+        if w * h < least_size * mask.size:
+            continue
+        window = np.s_[max(y - 2, 0) : y + h + 2, max(x - 2, 0) : x + w + 2]
+        filled = np.zeros(mask[window].shape, np.uint8)
+        cv2.drawContours(filled, [contour], -1, 1, cv2.FILLED, offset=(-window[1].start, -window[0].start))
+        share = outline_share(filled, in_frame[window], in_plate[window])
+        value = 1 if share >= OUTLINE_SHARE else -1 if share <= 1.0 - OUTLINE_SHARE else 2
+        verdict[window][filled > 0] = value
+    return verdict
+
+
+def _heal(plate: Picture, smoothed: Picture) -> Picture:
+    """Replace the regions of which samples say that the plate, not they, holds a thing.
+
+    A region is replaced only if that takes edges away from its outline.
+    """
+    votes = np.stack([_verdicts(plate, frame) == -1 for frame in smoothed])
+    wrong = (votes.sum(axis=0) >= max(1, round(MIN_VOTES * votes.shape[0]))).astype(np.uint8)
+    rows, columns = np.nonzero(wrong)
+    if rows.size == 0:
+        return plate
+    healed = plate.copy()
+    chosen = np.where(votes[:, rows, columns, None], smoothed[:, rows, columns].astype(np.float32), np.nan)
+    healed[rows, columns] = np.rint(np.nanmedian(chosen, axis=0))
+    before, after = edges(plate), edges(healed)
+    count, labels = cv2.connectedComponents(wrong, connectivity=8)
+    for label in range(1, count):
+        region = labels == label
+        band = cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_GRADIENT, _KERNEL) > 0
+        if after[band].mean() >= before[band].mean():
+            healed[region] = plate[region]
+    return healed
+
+
+def _without_specks(plate: Picture, smoothed: Picture) -> Picture:
+    """Give pixels that stand out from their neighbours the state of theirs that resembles these most.
+
+    A pixel that is really different has no such state and stays as it is.
+    """
+    median = cv2.medianBlur(plate, 9)
+    rows, columns = np.nonzero(distance(plate, median) > SPECK_CONTRAST)
+    values = smoothed[:, rows, columns].astype(np.int16)
+    own, around = plate[rows, columns].astype(np.int16), median[rows, columns].astype(np.int16)
+    rare = (np.abs(values - own).max(axis=2) <= SAME_STATE).mean(axis=0) < 0.5
+    rows, columns, values, own, around = rows[rare], columns[rare], values[:, rare], own[rare], around[rare]
+    nearest = np.abs(own - around).max(axis=1)
+    for candidate in values:
+        common = (np.abs(values - candidate).max(axis=2) <= SAME_STATE).mean(axis=0) >= MIN_STATE
+        apart = np.abs(candidate - around).max(axis=1)
+        better = common & (apart < nearest)
+        own[better], nearest[better] = candidate[better], apart[better]
+    cleaned = plate.copy()
+    cleaned[rows, columns] = own
+    return cleaned
+
+
+def _noise(plate: Picture, smoothed: Picture) -> NDArray[np.float32]:
+    """Robust standard deviation around the plate where no thing stands, shape ``(H, W)``.
+
+    The 90th percentile rather than the median: reeds and glitter cross a pixel a small part of the time.
+    """
+    apart = np.stack([distance(plate, frame) for frame in smoothed])
+    things = np.stack([_verdicts(plate, frame, MIN_BODY) > 0 for frame in smoothed])
+    apart[things] = 255
+    counted = (~things).sum(axis=0)
+    apart.sort(axis=0)
+    rank = np.maximum(np.ceil(0.9 * counted).astype(np.intp) - 1, 0)
+    spread = np.take_along_axis(apart, rank[None], axis=0)[0] / 1.645
+    noise: NDArray[np.float32] = np.where(counted > 0, np.maximum(spread, NOISE_FLOOR), NOISE_FLOOR)
+    return noise.astype(np.float32)

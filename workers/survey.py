@@ -1,0 +1,224 @@
+"""What the I-frames of a camera-day tell: the empty scene of each regime, and when something is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.decode import decode_iframes
+from workers.detect import CombinedDetector, Detector, MotionDetector
+from workers.errors import UnreadableVideoError
+from workers.messages import Boxes, Keyframes, Plate, Presence, Recording, Survey
+from workers.plates import build_plates
+from workers.pyav_reader import read_frames, to_rgb
+
+MAX_SAMPLES = 120
+"""Frames from which the plates of a camera-day are built."""
+MIN_IFRAMES = 24
+"""With fewer I-frames in a camera-day, its videos are read through for the plates."""
+SEEK_SHARE = 0.25
+"""Of a smaller share of a file's I-frames each is sought by itself."""
+MAX_IFRAME_GAP_S = 2.5
+"""A visit may be missed between I-frames that are further apart."""
+MARGIN_S = 0.5
+"""Spans reach this much beyond the empty I-frames around them: an animal at the border is hard to see."""
+MAX_HOLE_S = 1.5
+"""Shorter holes between spans are closed."""
+LEARNED_STEP_S = 4.0
+"""A learned detector looks for animals at rest at I-frames this far apart, where nothing moves."""
+WHOLE_SHARE = 0.98
+"""A file of which the spans cover more is decoded whole."""
+_BATCH = 32
+
+
+def survey_camera_day(
+    recordings: Sequence[Recording],
+    frame_size: tuple[int, int],
+    detector: Detector | None = None,
+    max_iframe_gap_s: float = MAX_IFRAME_GAP_S,
+) -> Survey:
+    """Survey all recordings of one camera that start on one local date.
+
+    Args:
+        recordings: of one scene and one size.
+        frame_size: height and width of the frames that the later stages see.
+        detector: also asked, for animals at rest, which motion against the plate may not see.
+        max_iframe_gap_s: see `survey_video`.
+    """
+    plates = camera_day_plates(recordings, frame_size)
+    presence = {
+        recording.file.video_id: survey_video(recording, plates, frame_size, detector, max_iframe_gap_s)
+        for recording in recordings
+    }
+    return Survey(plates, presence)
+
+
+def camera_day_plates(recordings: Sequence[Recording], frame_size: tuple[int, int]) -> tuple[Plate, ...]:
+    """Background plates of one camera-day, of the size ``frame_size`` (height, width).
+
+    Empty if not one frame can be decoded.
+    """
+    ordered = sorted(recordings, key=lambda recording: (recording.start_time, recording.file.uri))
+    samples = [
+        frame
+        for recording, wanted in zip(ordered, _choose_frames(ordered), strict=True)
+        for frame in _read_samples(recording, wanted, frame_size)
+    ]
+    return build_plates(np.stack(samples)) if samples else ()
+
+
+def survey_video(
+    recording: Recording,
+    plates: tuple[Plate, ...],
+    frame_size: tuple[int, int],
+    detector: Detector | None = None,
+    max_iframe_gap_s: float = MAX_IFRAME_GAP_S,
+) -> Presence:
+    """When something is there in one video, from its I-frames against stored plates.
+
+    Args:
+        recording: the video.
+        plates: of its camera-day.
+        frame_size: height and width of the plates.
+        detector: also asked, for animals at rest, which motion against the plate may not see.
+        max_iframe_gap_s: between empty I-frames that are further apart a visit may have been missed, so the
+            stretch between them is decoded.
+    """
+    iframe_count = int(recording.probe.is_iframe.sum())
+    if iframe_count < 2:
+        return whole_video(recording, f"{iframe_count} I-frame: nothing is known about the time between")
+    if not plates:
+        return whole_video(recording, "there is no background plate to compare with")
+    try:
+        times_s, present = _look(recording, plates, frame_size, detector)
+    except UnreadableVideoError as error:
+        return whole_video(recording, f"the I-frames cannot be read: {error.reason}")
+    return presence_from_iframes(times_s, present, recording.probe.duration_s, max_iframe_gap_s)
+
+
+def whole_video(recording: Recording, reason: str) -> Presence:
+    """Presence of a video that is decoded from end to end."""
+    return Presence(np.array([[0.0, recording.probe.duration_s]]), "whole", reason)
+
+
+def presence_from_iframes(
+    times_s: NDArray[np.float64],
+    present: NDArray[np.bool_],
+    duration_s: float,
+    max_iframe_gap_s: float = MAX_IFRAME_GAP_S,
+) -> Presence:
+    """Spans between I-frames in which something is, or may be, there.
+
+    Args:
+        times_s: time of each I-frame, ascending, shape ``(N,)``.
+        present: whether something is in it, shape ``(N,)``.
+        duration_s: length of the video.
+        max_iframe_gap_s: a longer stretch between two empty I-frames is not known to be empty.
+    """
+    edges = np.concatenate([[0.0], times_s, [duration_s]])
+    seen = np.concatenate([present[:1], present, present[-1:]])
+    occupied = seen[:-1] | seen[1:]
+    unknown = ~occupied & (np.diff(edges) > max_iframe_gap_s)
+    wanted = occupied | unknown
+    starts, stops = edges[:-1][wanted], edges[1:][wanted]
+    margin = np.where(occupied[wanted], MARGIN_S, 0.0)
+    spans = _merge(np.maximum(starts - margin, 0.0), np.minimum(stops + margin, duration_s))
+    covered = float((spans[:, 1] - spans[:, 0]).sum())
+    seen_in = f"something is there in {int(present.sum())} of {present.size} I-frames"
+    if unknown.any():
+        longest = float(np.diff(edges)[unknown].max())
+        seen_in += f"; I-frames up to {longest:.1f} s apart may miss a visit between them"
+    if covered >= WHOLE_SHARE * duration_s:
+        return Presence(np.array([[0.0, duration_s]]), "whole", seen_in)
+    return Presence(spans, "spans", seen_in)
+
+
+def _merge(starts: NDArray[np.float64], stops: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sorted spans, those less than ``MAX_HOLE_S`` apart made one, shape ``(S, 2)``."""
+    merged: list[list[float]] = []
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        if merged and start - merged[-1][1] < MAX_HOLE_S:
+            merged[-1][1] = max(merged[-1][1], stop)
+        else:
+            merged.append([start, stop])
+    return np.array(merged, np.float64).reshape(-1, 2)
+
+
+def _look(
+    recording: Recording, plates: tuple[Plate, ...], frame_size: tuple[int, int], detector: Detector | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Time of each I-frame, and whether something is in it."""
+    motion, at_rest = MotionDetector(), detector
+    if isinstance(detector, CombinedDetector):
+        motion, at_rest = detector.motion, detector.learned
+    elif isinstance(detector, MotionDetector):
+        motion, at_rest = detector, None
+    times: list[float] = []
+    present: list[bool] = []
+    next_look_s = 0.0
+    resting = False
+    for batch in _batches(recording, frame_size):
+        found = motion.detect(batch, plates)
+        for i, boxes in enumerate(found):
+            time_s, moving = float(batch.times_s[i]), boxes.score.size > 0
+            if at_rest is not None and time_s >= next_look_s and not moving:
+                one = Keyframes(batch.video_id, batch.times_s[i : i + 1], batch.frames[i : i + 1])
+                resting = _any(at_rest.detect(one, plates))
+                next_look_s = time_s + LEARNED_STEP_S
+            times.append(time_s)
+            present.append(moving or resting)
+    return np.array(times), np.array(present)
+
+
+def _any(found: list[Boxes]) -> bool:
+    return any(boxes.score.size > 0 for boxes in found)
+
+
+def _batches(recording: Recording, frame_size: tuple[int, int]) -> Iterator[Keyframes]:
+    iframes = decode_iframes(recording.file.path, recording.probe, frame_size)
+    while batch := list(islice(iframes, _BATCH)):
+        times_s = np.array([time_s for _, time_s, _ in batch])
+        yield Keyframes(recording.file.video_id, times_s, np.stack([frame for _, _, frame in batch]))
+
+
+def _choose_frames(recordings: Sequence[Recording]) -> list[NDArray[np.intp]]:
+    """Frames of each recording to build the plates from, evenly spread: I-frames if there are enough."""
+    candidates = [np.flatnonzero(recording.probe.is_iframe) for recording in recordings]
+    if sum(map(len, candidates)) < MIN_IFRAMES:
+        candidates = [np.arange(recording.probe.frame_count) for recording in recordings]
+    total = sum(map(len, candidates))
+    chosen = np.unique(np.linspace(0, total - 1, min(MAX_SAMPLES, total)).astype(np.intp))
+    stops = np.cumsum([len(candidate) for candidate in candidates])
+    return [
+        candidate[chosen[(chosen >= stop - len(candidate)) & (chosen < stop)] - (stop - len(candidate))]
+        for candidate, stop in zip(candidates, stops, strict=True)
+    ]
+
+
+def _read_samples(
+    recording: Recording, wanted: NDArray[np.intp], frame_size: tuple[int, int]
+) -> Iterator[NDArray[np.uint8]]:
+    """The wanted frames; of a recording that cannot be read, those before the damage."""
+    path, probe = recording.file.path, recording.probe
+    places = set(wanted.tolist())
+    iframe_count = int(probe.is_iframe.sum())
+    try:
+        if not probe.is_iframe[wanted].all():
+            for index, picture in read_frames(path, probe, 0, max(places)):
+                if index in places:
+                    yield to_rgb(picture, probe, frame_size)
+        elif len(places) >= SEEK_SHARE * iframe_count or not probe.has_frame_times:
+            for index, _, frame in decode_iframes(path, probe, frame_size):
+                if index in places:
+                    yield frame
+        else:
+            for place in sorted(places):
+                for index, picture in read_frames(path, probe, place, place):
+                    if index == place:
+                        yield to_rgb(picture, probe, frame_size)
+    except UnreadableVideoError:
+        # The plates come from the other recordings; the decoder quarantines this one with its reason.
+        return

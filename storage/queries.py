@@ -204,9 +204,16 @@ class Store:
                 paths = self._paths(table, selection(None, None, None))
                 connection.register(table, self._reader.dataset(table, paths, behaviours))
             try:
-                return connection.execute(query).df()
+                answer = connection.execute(query)
+                frame = answer.df()
             except duckdb.Error as error:
                 raise QueryError(str(error)) from error
+            if frame.empty:
+                # DuckDB makes words of an answer with rows, but objects of one without.
+                kinds = [column[1] for column in answer.description or []]
+                words = [name for name, kind in zip(frame.columns, kinds, strict=True) if kind == "VARCHAR"]
+                frame = frame.astype(dict.fromkeys(words, "str"))
+            return frame
 
     def _pin(self) -> StorePin:
         return read_pin(self._fs) or StorePin((), "", {})

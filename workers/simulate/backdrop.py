@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +49,12 @@ def _hills(rng: np.random.Generator, image: Image, horizon: int, scenery: Scener
     if scenery.light == "infrared":
         wood = np.array((44, 44, 44), np.float32)
     rows = np.arange(height)[:, None]
+    ridges = []
     for share, lift, knots in ((0.70, 0.060, 7), (0.42, 0.035, 14), (0.08, 0.014, 60)):
         ridge = _smooth_noise(rng, 1, knots, (1, width))[0] * 0.012 + lift
-        ridge += np.abs(_smooth_noise(rng, 1, width // 5, (1, width))[0]) * (0.010 if share < 0.5 else 0.002)
+        ridge += np.abs(_smooth_noise(rng, 1, 128, (1, width))[0]) * (0.010 if share < 0.5 else 0.002)
+        ridges.append((share, ridge))
+    for share, ridge in ridges:
         inside = (rows > horizon - ridge * height) & (rows <= horizon)
         colour = haze * share + wood * (1 - share)
         texture = rng.normal(0, 7 * (1 - share), (height, width)).astype(np.float32)
@@ -61,7 +66,9 @@ def _forest(rng: np.random.Generator, image: Image, horizon: int, scenery: Scene
     height, width = image.shape[:2]
     infrared = scenery.light == "infrared"
     leaf = np.array((62, 62, 62) if infrared else (54, 72, 46), np.float32) * float(rng.uniform(0.8, 1.15))
-    edge = np.clip(_smooth_noise(rng, 1, 9, (1, width))[0] * 0.05 + 0.05, 0.0, 0.16) * height
+    edge = _smooth_noise(rng, 1, 9, (1, width))[0] * 0.05 + 0.05
+    edge += 0.012 * np.abs(_smooth_noise(rng, 1, 90, (1, width))[0]) + 0.006 * _smooth_noise(rng, 1, 240, (1, width))[0]
+    edge = np.clip(edge, 0.0, 0.16) * height
     crowns = (
         _smooth_noise(rng, 10, 26, (horizon, width)) * 0.5
         + _smooth_noise(rng, 34, 90, (horizon, width)) * 0.4
@@ -87,18 +94,24 @@ def _forest(rng: np.random.Generator, image: Image, horizon: int, scenery: Scene
     image[:horizon] = image[:horizon] * (1 - 0.85 * cover) + body * 1.1 * 0.85 * cover
 
 
-def _ground(
-    rng: np.random.Generator, scenery: Scenery, size: tuple[int, int], horizon: int
-) -> tuple[Image, Image]:
-    """Colour of the ground below the horizon, and how much of it is water (0 to 1)."""
+def water_share(place: Sequence[int], scenery: Scenery, size: tuple[int, int]) -> Image:
+    """How much of each pixel is water (0 to 1), shape ``size``; the same pools at any size."""
+    rng = _layer(place, "water")
     height, width = size
-    rows = height - horizon
-    ramp = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
-    patches = _ground_noise(rng, height, width, horizon, 0.22) + 0.4 * _ground_noise(
-        rng, height, width, horizon, 0.7
-    )
+    horizon = round(scenery.horizon * height)
+    patches = _ground_noise(rng, height, width, horizon, 0.22)
+    patches += 0.4 * _ground_noise(rng, height, width, horizon, 0.7)
     wetness = float(rng.uniform(-0.5, 0.6)) if scenery.ground == "marsh" else float(rng.uniform(-2.4, -1.5))
-    water = 1 / (1 + np.exp(-5.0 * (patches + wetness)))
+    water = np.zeros(size, np.float32)
+    water[horizon:] = 1 / (1 + np.exp(-5.0 * (patches + wetness)))
+    return water
+
+
+def _ground(rng: np.random.Generator, scenery: Scenery, water: Image, horizon: int) -> Image:
+    """Colour of the ground and water below the horizon; ``water`` is that part's share of water."""
+    rows, width = water.shape
+    height = rows + horizon
+    ramp = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
     bright, dark = (np.array(c, np.float32) for c in (_SKIES[scenery.light][1], (58, 70, 74)))
     sheen = np.clip(0.75 - 0.45 * ramp, 0, 1)
     pool = (bright * sheen + dark * (1 - sheen)) * (0.80 if scenery.light != "infrared" else 0.85)
@@ -108,43 +121,39 @@ def _ground(
     mix = 1 / (1 + np.exp(-1.6 * _ground_noise(rng, height, width, horizon, 0.4) + float(rng.normal(0, 0.8))))
     soil = dry * mix[..., None] + lush * (1 - mix[..., None])
     grain = _ground_noise(rng, height, width, horizon, 2.2)
-    blades = cv2.GaussianBlur(
-        rng.normal(0, 1, (rows, width)).astype(np.float32), (0, 0), sigmaX=0.7, sigmaY=2.6
-    )
+    blades = cv2.GaussianBlur(rng.normal(0, 1, (rows, width)).astype(np.float32), (0, 0), sigmaX=0.7, sigmaY=2.6)
     soil = soil * (1 + 0.09 * grain[..., None]) + 60 * blades[..., None] * (0.4 + 0.6 * ramp)
     soil *= np.array(scenery.tint, np.float32) * (0.92 + 0.12 * ramp)
-    rim = np.exp(-((water - 0.4) ** 2) / 0.02)[..., None]
-    soil *= 1 - 0.25 * rim
+    soil *= 1 - 0.25 * np.exp(-((water - 0.4) ** 2) / 0.02)[..., None]
     pool = pool * (1 + 0.03 * grain[..., None])
-    return pool * water[..., None] + soil * (1 - water[..., None]), water.astype(np.float32)
+    ground: Image = pool * water[..., None] + soil * (1 - water[..., None])
+    return ground
 
 
-def paint_backdrop(
-    rng: np.random.Generator, scenery: Scenery, size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], Image]:
-    """Paint the empty scene.
-
-    Returns RGB pixels of shape ``(*size, 3)``, and the share of water in each pixel, shape ``size``.
-    """
-    height, width = size
+def paint_backdrop(place: Sequence[int], scenery: Scenery, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Paint the empty scene: RGB pixels of shape ``(*size, 3)``; the same place at any size."""
+    height = size[0]
     horizon = round(scenery.horizon * height)
-    image = _sky(rng, scenery, size)
+    image = _sky(_layer(place, "sky"), scenery, size)
     if scenery.ground == "forest":
-        _forest(rng, image, horizon, scenery)
+        _forest(_layer(place, "forest"), image, horizon, scenery)
     else:
-        _hills(rng, image, horizon, scenery)
-    ground, wet = _ground(rng, scenery, size, horizon)
-    image[horizon:] = ground
+        _hills(_layer(place, "hills"), image, horizon, scenery)
+    water = water_share(place, scenery, size)[horizon:]
+    image[horizon:] = _ground(_layer(place, "ground"), scenery, water, horizon)
     if scenery.ground == "marsh":
         # The far bank mirrored in the water just below it.
         band = min(horizon, (height - horizon) // 5)
         mirror = cv2.GaussianBlur(image[horizon - band : horizon][::-1], (0, 0), sigmaX=3.0, sigmaY=1.5)
-        share = wet[:band, :, None] * np.linspace(0.65, 0, band, dtype=np.float32)[:, None, None]
+        share = water[:band, :, None] * np.linspace(0.65, 0, band, dtype=np.float32)[:, None, None]
         image[horizon : horizon + band] = image[horizon : horizon + band] * (1 - share) + mirror * share
-    water = np.zeros(size, np.float32)
-    water[horizon:] = wet
     if scenery.light == "infrared":
         grey = cv2.cvtColor(np.clip(image, 0, 255), cv2.COLOR_RGB2GRAY)
         image = np.repeat((46 + 0.66 * grey)[..., None], 3, axis=2)
     soft = cv2.GaussianBlur(image, (0, 0), 0.5)
-    return np.clip(soft, 0, 255).astype(np.uint8), water
+    return np.clip(soft, 0, 255).astype(np.uint8)
+
+
+def _layer(place: Sequence[int], name: str) -> np.random.Generator:
+    """A generator of its own for each layer: what one draws never moves another."""
+    return np.random.default_rng((*place, *name.encode()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -19,19 +19,23 @@ def to_subpixels(points: Sequence[Point] | NDArray[np.floating], height_px: int)
     return np.rint(np.asarray(points, np.float64) * (height_px * _SUBPIXELS)).astype(np.int32)
 
 
-def paint(image: NDArray[np.uint8], shapes: Iterable[Shape], colours: Mapping[str, Colour]) -> None:
+def contours(shapes: Sequence[Shape], height_px: int) -> list[NDArray[np.int32]]:
+    """The outlines of all shapes in fixed-point pixels, converted at once."""
+    points = to_subpixels([point for shape in shapes for point in shape.outline], height_px)
+    ends = np.cumsum([len(shape.outline) for shape in shapes])
+    return [points[end - len(shape.outline) : end] for shape, end in zip(shapes, ends.tolist(), strict=True)]
+
+
+def paint(image: NDArray[np.uint8], shapes: Sequence[Shape], colours: Mapping[str, Colour]) -> None:
     """Draw shapes in order, anti-aliased, without jumping by whole pixels."""
-    height_px = image.shape[0]
-    for shape in shapes:
-        outline = to_subpixels(shape.outline, height_px)
+    for shape, outline in zip(shapes, contours(shapes, image.shape[0]), strict=True):
         cv2.fillPoly(image, [outline], colours[shape.paint], cv2.LINE_AA, _SHIFT)
 
 
-def fill_mask(mask: NDArray[np.uint8], shapes: Iterable[Shape], value: int) -> None:
+def fill_mask(mask: NDArray[np.uint8], shapes: Sequence[Shape], value: int) -> None:
     """Mark what the shapes cover, without anti-aliasing."""
-    height_px = mask.shape[0]
-    for shape in shapes:
-        cv2.fillPoly(mask, [to_subpixels(shape.outline, height_px)], value, cv2.LINE_8, _SHIFT)
+    for outline in contours(shapes, mask.shape[0]):
+        cv2.fillPoly(mask, [outline], value, cv2.LINE_8, _SHIFT)
 
 
 def lines(
@@ -46,9 +50,8 @@ def lines(
     cv2.polylines(image, list(to_subpixels(blades, image.shape[0])), False, colour, thickness, kind, _SHIFT)
 
 
-def extent(shapes: Iterable[Shape]) -> tuple[float, float, float, float]:
+def extent(shapes: Sequence[Shape]) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of everything drawn, in frame units."""
     xs = [x for shape in shapes for x, _ in shape.outline]
     ys = [y for shape in shapes for _, y in shape.outline]
-    # _strip lists extents already; generators would be exhausted by the first pass.
     return min(xs), min(ys), max(xs), max(ys)

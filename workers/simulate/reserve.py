@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.simulate import draw
-from workers.simulate.backdrop import paint_backdrop
+from workers.simulate.backdrop import paint_backdrop, water_share
 from workers.simulate.bird import Colour, bird_shapes
 from workers.simulate.camera import Optics, Sensor, burn_clock, choose_optics
 from workers.simulate.cast import Bird, gather
@@ -23,6 +24,12 @@ INDIVIDUALS_PER_CAMERA = 100_000
 """Individual ids of camera ``c`` start at ``c`` times this, plus 1."""
 SCENE_DECK: tuple[SceneName, ...] = ("marsh",) * 5 + ("forest",) * 2 + ("night",) * 3
 """Scenes of ten cameras."""
+_MOVER_SIZES: dict[MoverKind, tuple[float, float, float]] = {
+    "deer": (0.95, 0.5, 1.6),
+    "boat": (0.75, 0.4, 0.9),
+    "person": (1.25, 0.5, 0.9),
+}
+"""Height against a bird's at the same place, and least and greatest speed in own heights a second."""
 _CROWDS = (0.03, 0.05, 0.12, 0.16, 0.18, 0.18, 0.16, 0.12)
 """How often 1 to 8 birds are on the ground at once."""
 _START_HOURS: dict[LightName, tuple[float, ...]] = {
@@ -73,7 +80,9 @@ class Painter:
         width_px = round(height_px * ASPECT / 2) * 2
         self._size = (height_px, width_px)
         scenery = camera.scenery
-        self._backdrop, water = paint_backdrop(_generator(camera, "backdrop"), scenery, self._size)
+        place = (camera.seed, camera.number)
+        self._backdrop = paint_backdrop(place, scenery, self._size)
+        water = water_share(place, scenery, self._size)
         self._glitter = Glitter(_generator(camera, "glitter"), water, camera.glitter)
         self._sensor = Sensor(_generator(camera, "sensor"), camera.optics, scenery, self._size)
         self._colours = {bird.individual_id: _lit(bird.colours, scenery) for bird in camera.birds}
@@ -160,31 +169,41 @@ def plan_camera(
     crowd = int(rng.choice(len(_CROWDS), p=_CROWDS)) + 1
     first_id = number * INDIVIDUALS_PER_CAMERA + 1
     birds = gather(rng, scenery, total_s, episodes, crowd, min(seconds, total_s), social_boost, first_id)
-    movers = _plan_movers(rng, scenery, total_s, first_id + INDIVIDUALS_PER_CAMERA // 2)
+    lane_y = _boat_lane((seed, number), scenery)
+    movers = _plan_movers(rng, scenery, lane_y, total_s, first_id + INDIVIDUALS_PER_CAMERA // 2)
     glitter = 0.0 if scenery.light == "infrared" else float(rng.uniform(0.0, 0.6))
     return Camera(name, seed, number, start, seconds, recordings, scenery, optics, birds, movers,
                   grow_reeds(rng, scenery), glitter)  # fmt: skip
 
 
+def _boat_lane(place: tuple[int, int], scenery: Scenery) -> float | None:
+    """The wettest line across the view, where boats go; None where there is too little water."""
+    wet = water_share(place, scenery, (90, 160)).mean(axis=1)
+    reach = scenery.far_y + 0.7 * (scenery.near_y - scenery.far_y)
+    rows = np.arange(math.ceil(scenery.far_y * 90), int(reach * 90))
+    best = int(rows[np.argmax(wet[rows])])
+    return best / 90 if wet[best] > 0.7 else None
+
+
 def _plan_movers(
-    rng: np.random.Generator, scenery: Scenery, total_s: float, first_id: int
+    rng: np.random.Generator, scenery: Scenery, lane_y: float | None, total_s: float, first_id: int
 ) -> tuple[Mover, ...]:
     """Now and then something else comes through."""
-    kinds: list[MoverKind] = ["deer", "boat", "person"] if scenery.ground == "marsh" else ["deer", "person"]
+    kinds: list[MoverKind] = ["deer"] if scenery.light == "infrared" else ["deer", "person"]
+    if lane_y is not None and scenery.light != "infrared":
+        kinds.append("boat")
     movers: list[Mover] = []
     at = float(rng.exponential(150.0))
     while at < total_s - 3.0:
-        kind = kinds[0] if scenery.light == "infrared" else kinds[int(rng.integers(len(kinds)))]
+        kind = kinds[int(rng.integers(len(kinds)))]
         y = float(rng.uniform(scenery.far_y, scenery.far_y + 0.6 * (scenery.near_y - scenery.far_y)))
-        height = scenery.height_at(y) * {"deer": 0.95, "boat": 0.75, "person": 1.25}[kind]
+        if kind == "boat" and lane_y is not None:
+            y = lane_y
+        relative, slow, fast = _MOVER_SIZES[kind]
+        height = scenery.height_at(y) * relative
         reach = 1.3 * height
-        pace = float(
-            {"deer": rng.uniform(0.5, 1.6), "boat": rng.uniform(0.4, 0.9), "person": rng.uniform(0.5, 0.9)}[
-                kind
-            ]
-        )
         heading = int(rng.choice([-1, 1]))
-        speed = heading * pace * height
+        speed = heading * float(rng.uniform(slow, fast)) * height
         start_x = -reach if heading > 0 else ASPECT + reach
         stop_s = at + (ASPECT + 2 * reach) / abs(speed)
         movers.append(Mover(first_id + len(movers), kind, height, y, at, start_x, speed, stop_s))

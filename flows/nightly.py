@@ -100,8 +100,8 @@ def _run_days(night: Night, plans: list[DayPlan]) -> list[DayOutcome]:
     for index, plan in enumerate(plans):
         camera = (plan.day.site, plan.day.camera)
         scored = score.submit(str(plan.day), index)
-        before = [latest[camera]] if camera in latest else []
-        latest[camera] = derive.submit(str(plan.day), index, wait_for=[scored, *before])
+        first: list[PrefectFuture[Any]] = [scored, *([latest[camera]] if camera in latest else [])]
+        latest[camera] = derive.submit(str(plan.day), index, wait_for=first, return_state=False)
         derived.append(latest[camera])
     return _results(plans, derived)
 
@@ -111,12 +111,18 @@ def _results(plans: list[DayPlan], futures: list[PrefectFuture[DayOutcome]]) -> 
     for future in futures:
         future.wait()
     failed = [
-        f"{plan.day}: {future.state.message}"
+        f"{plan.day}: {_last_line(future.state.message)}"
         for plan, future in zip(plans, futures, strict=True)
         if not future.state.is_completed()
     ]
     if failed:
         raise CameraDayError(
-            f"{len(failed)} of {len(plans)} camera-days failed, the others are done: {failed[0]}"
+            f"{len(failed)} of {len(plans)} camera-days failed, the others are done; run again after: {failed[0]}"
         )
     return [future.result() for future in futures]
+
+
+def _last_line(message: str | None) -> str:
+    """Of a traceback, the line that says what happened."""
+    lines = (message or "no reason was given").strip().splitlines()
+    return lines[-1]

@@ -90,7 +90,8 @@ def segment_camera_day(
         owner = np.concatenate([tracks.owner[video.video_id] for video in chain.videos])
         order = np.argsort(owner, kind="stable")
         name, first = np.unique(owner[order], return_index=True)
-        for index, rows in zip(name.tolist(), np.split(order, first[1:]), strict=True):
+        rows_of = np.split(order, first[1:]) if len(name) else []
+        for index, rows in zip(name.tolist(), rows_of, strict=True):
             if index < 0:
                 continue
             individual = tracks.individuals[index]

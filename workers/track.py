@@ -213,7 +213,8 @@ def _individuals(
     order = np.argsort(labels, kind="stable")
     name, first = np.unique(labels[order], return_index=True)
     found = []
-    for label, members in zip(name.tolist(), np.split(order, first[1:]), strict=True):
+    members_of = np.split(order, first[1:]) if len(name) else []
+    for label, members in zip(name.tolist(), members_of, strict=True):
         if label == NO_TRACK or (label >= len(carried) and len(members) < settings.min_boxes):
             continue
         individual_id = carried[label] if label < len(carried) else _new_id(chain, int(members[0]))
@@ -243,8 +244,9 @@ def _rows(chain: Chain, settings: TrackSettings, carry: TrackCarry | None) -> Ro
     duplicate = find_duplicates(xyxy, score, keyframe, settings.duplicate_iou, settings.duplicate_contained)
     scale = np.array([chain.videos[0].aspect, 1.0])
     low, high = xyxy[:, :2].astype(np.float64) * scale, xyxy[:, 2:].astype(np.float64) * scale
-    size = np.sqrt(np.maximum((high - low).prod(axis=1), 1e-8))
-    return Rows(time_s, 0.5 * (low + high), size, look, score, duplicate, fixed, chain.step_s)
+    side = np.maximum(high - low, 1e-4)
+    feet = np.stack([0.5 * (low[:, 0] + high[:, 0]), high[:, 1]], axis=1)
+    return Rows(time_s, feet, side.max(axis=1), np.log2(side), look, score, duplicate, fixed, chain.step_s)
 
 
 def _unwatched_s(chain: Chain) -> Floats:

@@ -114,7 +114,7 @@ def _device() -> Check:
 
     if torch.cuda.is_available():
         return Check("device", "ok", f"CUDA: {torch.cuda.get_device_name(0)}")
-    has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    has_bf16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     speed = "with bfloat16" if has_bf16 else "without bfloat16, slower"
     return Check("device", "note", f"no CUDA device: the model runs on the processors, {speed}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,8 +14,8 @@ class StageClock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wall_s: Counter[str] = Counter()
-        self._busy_s: Counter[str] = Counter()
+        self._wall_s: defaultdict[str, float] = defaultdict(float)
+        self._busy_s: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
     def wall(self, stage: str) -> Iterator[None]:

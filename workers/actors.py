@@ -89,7 +89,8 @@ def build_plates(recordings: list[Recording], frame_size: tuple[int, int]) -> tu
     """The background plates of a camera-day."""
     from workers.survey import camera_day_plates
 
-    return camera_day_plates(recordings, frame_size)
+    plates: tuple[Plate, ...] = camera_day_plates(recordings, frame_size)
+    return plates
 
 
 @ray.remote(max_retries=1, num_cpus=1)
@@ -142,5 +143,7 @@ class InferenceActor:
 def start_inference_actors(spec: ScorerSpec, count: int) -> list[Any]:
     """Start a pool of inference actors; each takes a GPU where the device is CUDA."""
     gpu = spec.device == "cuda"
-    options = InferenceActor.options(num_cpus=1 if gpu else 0, num_gpus=1 if gpu else 0)
+    options = InferenceActor.options(  # type: ignore[attr-defined]
+        num_cpus=1 if gpu else 0, num_gpus=1 if gpu else 0
+    )
     return [options.remote(spec) for _ in range(count)]

@@ -91,7 +91,7 @@ def derive_camera_day(job: DeriveJob) -> Derived:
         for event in segment_camera_day(inputs, tracks, job.ethogram, "", job.config_digest)
     ]
     footer = _footer(catalog, job, footers)
-    rows = {
+    rows: dict[str, Sequence[Any]] = {
         "videos": sorted([*map(video_of, footers.values()), *job.quarantined], key=lambda video: video.uri),
         "tracks": _track_rows(inputs, tracks),
         "individuals": list(tracks.individuals),

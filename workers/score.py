@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,9 +131,8 @@ def _rows(
     at = np.repeat(centres, counts)
 
     def column(parts: list[NDArray[np.float32]], *tail: int) -> NDArray[np.float32]:
-        return np.concatenate(
-            [np.zeros((0, *tail), np.float32), *(p[o] for p, o in zip(parts, order, strict=True))]
-        )
+        ordered = [part[places] for part, places in zip(parts, order, strict=True)]
+        return np.concatenate([np.zeros((0, *tail), np.float32), *ordered])
 
     embeddings = [s.embedding[o] for s, o in zip(scores, order, strict=True)]
     return DetectionColumns(
@@ -151,7 +151,7 @@ def _rows(
 def join_rows(video_id: str, parts: list[DetectionColumns], behaviours: int) -> DetectionColumns:
     """All rows of one video, in the order of the given parts; no parts give no rows."""
 
-    def column(name: str, empty: NDArray[np.generic]) -> NDArray[np.generic]:
+    def column(name: str, empty: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([empty, *(getattr(part, name) for part in parts)])
 
     return DetectionColumns(

@@ -1,0 +1,77 @@
+"""Settings: what a person gets wrong is said in one line, before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.digests import digests_of
+from flows.errors import SettingsError
+from flows.settings import CONFIGS, Settings, load_ethogram, load_settings
+from workers.track import TrackSettings
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_local_configuration_writes_out_the_defaults() -> None:
+    assert load_settings(CONFIGS / "local.yaml") == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("decode: {frame_heigth: 216}", "decode.frame_heigth: there is no such setting"),
+        ("archive: {zone: Mars/Olympus}", "'Mars/Olympus' is no IANA time zone"),
+        ("decode: {segment_seconds: -3}", "decode.segment_seconds"),
+        ("detect: {detector: given}", "needs boxes_csv"),
+        ("- a list", "expected a mapping"),
+        ("a: [1", "settings.yaml"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(written(tmp_path, text))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_values_of_the_command_line_win_and_none_means_not_given(tmp_path: Path) -> None:
+    path = written(tmp_path, "decode: {segment_seconds: 50, workers: 3}")
+    settings = load_settings(path, {"decode": {"segment_seconds": 20.0, "workers": None}})
+    assert (settings.decode.segment_seconds, settings.decode.workers) == (20.0, 3)
+
+
+def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, "infer: {checkpoint: mine.safetensors}"))
+    assert settings.infer.checkpoint == tmp_path / "mine.safetensors"
+
+
+def test_the_crane_ethogram_has_the_six_behaviours_in_the_order_of_the_paper() -> None:
+    ethogram = load_ethogram(CONFIGS / "ethogram_crane.yaml")
+    assert ethogram.names == ("feeding", "vigilance", "social", "maintenance", "walk", "flight")
+    assert ethogram.label_id("walk") == 5
+
+
+def test_an_unknown_bout_rule_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "{name: x, taxon: y, behaviours: [{name: rest, rule: {min_bout: 2}}]}")
+    with pytest.raises(SettingsError, match="min_bout"):
+        load_ethogram(path)
+
+
+def test_a_bout_rule_touches_events_and_not_detections() -> None:
+    ethogram = load_ethogram(CONFIGS / "ethogram_crane.yaml")
+    base = digests_of(Settings(), ethogram, TrackSettings(), "m", "d")
+    cut_finer = load_settings(None, {"decode": {"segment_seconds": 5.0, "workers": 7}})
+    assert digests_of(cut_finer, ethogram, TrackSettings(), "m", "d") == base
+    taller = load_settings(None, {"decode": {"frame_height": 288}})
+    changed = digests_of(taller, ethogram, TrackSettings(), "m", "d")
+    assert changed.detections != base.detections
+    assert changed.events == base.events
+    patient = digests_of(Settings(), ethogram, TrackSettings(max_gap_s=99.0), "m", "d")
+    assert patient.detections == base.detections
+    assert patient.events != base.events

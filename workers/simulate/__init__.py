@@ -1,1 +1,1 @@
-"""The simulated reserve: fixed cameras over a marsh with articulated cranes, and the exact truth about them."""
+"""The simulated reserve: fixed cameras over marshes with articulated cranes, and the exact truth of them."""

@@ -63,9 +63,16 @@ def site_name(seed: int) -> str:
 
 
 def simulate_archive(
-    root: Path, *, videos: int, seconds: float, seed: int, scene: SceneName | None = None, workers: int | None = None,
-    videos_per_camera: int = 2, social_boost: float = 1.0,
-) -> SimulatedArchive:  # fmt: skip
+    root: Path,
+    *,
+    videos: int,
+    seconds: float,
+    seed: int,
+    scene: SceneName | None = None,
+    workers: int | None = None,
+    videos_per_camera: int = 2,
+    social_boost: float = 1.0,
+) -> SimulatedArchive:
     """Write ``root/archive`` and ``root/truth``; the same arguments give the same pixels and the same truth.
 
     Args:

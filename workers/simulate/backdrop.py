@@ -18,7 +18,8 @@ _SKIES = {"day": ((176, 196, 214), (216, 224, 226)), "dawn": ((122, 128, 152), (
 def _smooth_noise(rng: np.random.Generator, rows: int, columns: int, size: tuple[int, int]) -> Image:
     """Smooth random field of shape ``size`` from a coarse grid."""
     coarse = rng.normal(0, 1, (rows, columns)).astype(np.float32)
-    return cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
+    smooth: Image = cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
+    return smooth
 
 
 def _ground_noise(rng: np.random.Generator, height: int, width: int, horizon: int, scale: float) -> Image:
@@ -29,7 +30,8 @@ def _ground_noise(rng: np.random.Generator, height: int, width: int, horizon: in
     depth = 1.0 / ((ys - horizon) / height + 0.06)
     across = (xs - width / 2) / height * depth * scale * 14 + float(rng.uniform(0, 256))
     along = depth * scale * 16 + float(rng.uniform(0, 256))
-    return cv2.remap(tile, across % 256, along % 256, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    laid: Image = cv2.remap(tile, across % 256, along % 256, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return laid
 
 
 def _sky(rng: np.random.Generator, scenery: Scenery, size: tuple[int, int]) -> Image:
@@ -38,7 +40,8 @@ def _sky(rng: np.random.Generator, scenery: Scenery, size: tuple[int, int]) -> I
     ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None] ** 1.4
     sky = np.broadcast_to(top * (1 - ramp) + bottom * ramp, (height, width, 3)).copy()
     clouds = _smooth_noise(rng, 5, 6, size) + 0.5 * _smooth_noise(rng, 12, 14, size)
-    return sky + np.clip(clouds, -1.2, 2)[..., None] * (9 if scenery.light != "infrared" else 3)
+    clouded: Image = sky + np.clip(clouds, -1.2, 2)[..., None] * (9 if scenery.light != "infrared" else 3)
+    return clouded
 
 
 def _hills(rng: np.random.Generator, image: Image, horizon: int, scenery: Scenery) -> None:
@@ -67,7 +70,8 @@ def _forest(rng: np.random.Generator, image: Image, horizon: int, scenery: Scene
     infrared = scenery.light == "infrared"
     leaf = np.array((62, 62, 62) if infrared else (54, 72, 46), np.float32) * float(rng.uniform(0.8, 1.15))
     edge = _smooth_noise(rng, 1, 9, (1, width))[0] * 0.05 + 0.05
-    edge += 0.012 * np.abs(_smooth_noise(rng, 1, 90, (1, width))[0]) + 0.006 * _smooth_noise(rng, 1, 240, (1, width))[0]
+    edge += 0.012 * np.abs(_smooth_noise(rng, 1, 90, (1, width))[0])
+    edge += 0.006 * _smooth_noise(rng, 1, 240, (1, width))[0]
     edge = np.clip(edge, 0.0, 0.16) * height
     crowns = (
         _smooth_noise(rng, 10, 26, (horizon, width)) * 0.5
@@ -121,7 +125,8 @@ def _ground(rng: np.random.Generator, scenery: Scenery, water: Image, horizon: i
     mix = 1 / (1 + np.exp(-1.6 * _ground_noise(rng, height, width, horizon, 0.4) + float(rng.normal(0, 0.8))))
     soil = dry * mix[..., None] + lush * (1 - mix[..., None])
     grain = _ground_noise(rng, height, width, horizon, 2.2)
-    blades = cv2.GaussianBlur(rng.normal(0, 1, (rows, width)).astype(np.float32), (0, 0), sigmaX=0.7, sigmaY=2.6)
+    speckle = rng.normal(0, 1, (rows, width)).astype(np.float32)
+    blades = cv2.GaussianBlur(speckle, (0, 0), sigmaX=0.7, sigmaY=2.6)
     soil = soil * (1 + 0.09 * grain[..., None]) + 60 * blades[..., None] * (0.4 + 0.6 * ramp)
     soil *= np.array(scenery.tint, np.float32) * (0.92 + 0.12 * ramp)
     soil *= 1 - 0.25 * np.exp(-((water - 0.4) ** 2) / 0.02)[..., None]
@@ -151,7 +156,7 @@ def paint_backdrop(place: Sequence[int], scenery: Scenery, size: tuple[int, int]
         grey = cv2.cvtColor(np.clip(image, 0, 255), cv2.COLOR_RGB2GRAY)
         image = np.repeat((46 + 0.66 * grey)[..., None], 3, axis=2)
     soft = cv2.GaussianBlur(image, (0, 0), 0.5)
-    return np.clip(soft, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(soft, 0, 255), np.uint8)
 
 
 def _layer(place: Sequence[int], name: str) -> np.random.Generator:

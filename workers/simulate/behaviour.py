@@ -206,8 +206,9 @@ def _walk(bout: Bout, tau: float, leg_phase: float) -> Target:
 def _social(bout: Bout, tau: float, leg_phase: float) -> Target:
     if bout.form == "bow":
         up = 0.5 + 0.5 * _wave(0.34 * bout.rate, tau, bout.phase)
-        return Target(-10 + 25 * up, -25 + 105 * up, -55 + 135 * up, -60 + 75 * up,
-                      wing_open=0.45 * (1 - up) + 0.1, wing_angle=40 + 15 * math.sin(9 * tau), gain=0.3)  # fmt: skip
+        neck = (-25 + 105 * up, -55 + 135 * up, -60 + 75 * up)
+        flutter = 40 + 15 * math.sin(9 * tau)
+        return Target(-10 + 25 * up, *neck, wing_open=0.45 * (1 - up) + 0.1, wing_angle=flutter, gain=0.3)
     if bout.form == "jump":
         leap = max(0.0, _wave(0.7, tau, bout.phase))
         return Target(22, 70, 60 + 25 * leap, 10, wing_open=0.85, leg_amp=0.4, lift=0.45 * leap, gain=0.5,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from workers.simulate.scenery import Scenery
 
+Pixels = NDArray[np.uint8]
 _FIELDS = 6
 _SLACK = 48
 
@@ -63,7 +64,7 @@ class Sensor:
         height, width = size
         channels = 1 if self._infrared else 3
         shape = (height + _SLACK, width + _SLACK, channels)
-        # Two fields of unsigned noise, one added and one taken away: no conversion to signed numbers per frame.
+        # Two fields of unsigned noise, one added and one taken away: frames stay unsigned bytes.
         self._add, self._take = [], []
         for _ in range(_FIELDS):
             noise = rng.normal(0, optics.noise, shape).astype(np.float32)
@@ -89,7 +90,8 @@ class Sensor:
         image = cv2.multiply(image, self._vignette, scale=gain / 255)
         add, take = self._add[which][view], self._take[which][view]
         image = cv2.subtract(cv2.add(image, add), take)
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if self._infrared else image
+        recorded: Pixels = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if self._infrared else image
+        return recorded
 
 
 def _vignette(rng: np.random.Generator, size: tuple[int, int], infrared: bool) -> NDArray[np.uint8]:
@@ -100,7 +102,7 @@ def _vignette(rng: np.random.Generator, size: tuple[int, int], infrared: bool) -
     if infrared:
         across -= float(rng.uniform(-0.1, 0.1))
         light = 0.24 + 0.76 * np.exp(-((across / 0.60) ** 2) - (along / 0.62) ** 2)
-        return np.clip(light * 255, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(light * 255, 0, 255), np.uint8)
     light = 1 - float(rng.uniform(0.1, 0.5)) * (across**2 + along**2)
     return np.repeat(np.clip(light * 255, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 

@@ -1,4 +1,4 @@
-"""Who is there: the birds of one camera over all its recordings, planned so that behaviours keep their shares."""
+"""Who is there: the birds of one camera over all its recordings, planned so that shares are nature's."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def gather(
         SHARES[FLIGHT] / (1 - SHARES[FLIGHT]) * (ground_time - ledger.spent_s[FLIGHT])
         - ledger.spent_s[FLIGHT]
     )
-    birds += _passes(rng, scenery, episodes, missing_s)
+    birds += _passes(rng, scenery, episodes, total_s, missing_s)
     return tuple(
         Bird(first_id + k, height, y, plumage(rng, scenery.species, bool(rng.random() < 0.18)), first, track)
         for k, (height, y, first, track) in enumerate(birds)
@@ -172,7 +172,7 @@ def _walk_in(rng: np.random.Generator, bird: Ground) -> Track:
     """Walk from outside the nearer edge to the bird's place."""
     heading = 1 if bird.x < ASPECT / 2 else -1
     goal = bird.x
-    bird.x = -0.5 * bird.height if heading > 0 else ASPECT + 0.5 * bird.height
+    bird.x = -0.8 * bird.height if heading > 0 else ASPECT + 0.8 * bird.height
     bird.sign, bird.facing = heading, heading * bird.yaw
     bout = make_bout(rng, WALK, 1.0)
     pace = bout.speed * bird.height * bird.yaw
@@ -190,15 +190,18 @@ def _walk_out(rng: np.random.Generator, bird: Ground) -> Track:
 
 
 def _passes(
-    rng: np.random.Generator, scenery: Scenery, episodes: tuple[Episode, ...], wanted_s: float
+    rng: np.random.Generator, scenery: Scenery, episodes: tuple[Episode, ...], total_s: float, wanted_s: float
 ) -> list[tuple[float, float, int, Track]]:
-    """Groups that fly through, until their time in the frame adds up to ``wanted_s``."""
+    """Groups that fly through until they add up to ``wanted_s``; some cross an otherwise empty scene."""
     birds: list[tuple[float, float, int, Track]] = []
     flown_s = 0.0
     lengths = np.array([episode.stop_s - episode.start_s for episode in episodes])
     while flown_s < wanted_s:
         episode = episodes[int(rng.choice(len(episodes), p=lengths / lengths.sum()))]
-        start_s = float(rng.uniform(episode.start_s, max(episode.start_s + 0.1, episode.stop_s - 2.5)))
+        low_s, high_s = episode.start_s, episode.stop_s
+        if not episode.open_start and rng.random() < 0.25:
+            low_s, high_s = 0.0, total_s
+        start_s = float(rng.uniform(low_s, max(low_s + 0.1, high_s - 2.5)))
         size = float(np.clip(rng.uniform(scenery.far_height, scenery.near_height), SMALLEST_BIRD, 66 / 216))
         heading = int(rng.choice([-1, 1]))
         body_lengths_per_keyframe = float(np.exp(rng.uniform(np.log(0.4), np.log(2.8))))

@@ -23,8 +23,8 @@ def encode_mp4(
 ) -> int:
     """Write RGB frames of ``size`` (height, width) as H.264; returns how many.
 
-    Frame ``n`` is shown at exactly ``n / fps`` seconds. I-frames lie ``keyint`` frames apart, no scene cuts. One
-    encoder thread, so that the bytes depend on the pixels alone.
+    Frame ``n`` is shown at exactly ``n / fps`` seconds. I-frames lie ``keyint`` frames apart, no scene cuts.
+    One encoder thread, so that the bytes depend on the pixels alone.
     """
     height, width = size
     options = {

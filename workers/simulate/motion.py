@@ -50,7 +50,7 @@ class Ground:
     range_x: float
     """It turns back when further than this from home."""
     joints: NDArray[np.float64]
-    """Current tilt, neck1, neck2, head (radians), bill, wing_open, wing_angle (radians), leg_amp, leg_tuck."""
+    """Current tilt, neck1, neck2, head, bill, wing_open, wing_angle, leg_amp, leg_tuck; angles in radians."""
     facing: float
     leg_phase: float
     speed: float = 0.0
@@ -73,8 +73,8 @@ class Ground:
     def pose(self) -> Pose:
         """The present pose."""
         tilt, neck1, neck2, head, bill, wing_open, wing_angle, leg_amp, leg_tuck = self.joints.tolist()
-        return Pose(self.x, self.y, self.lift, self.facing, tilt, neck1, neck2, head, bill, wing_open, wing_angle,
-                    self.leg_phase, leg_amp, leg_tuck, 0.0)  # fmt: skip
+        return Pose(self.x, self.y, self.lift, self.facing, tilt, neck1, neck2, head, bill,
+                    wing_open, wing_angle, self.leg_phase, leg_amp, leg_tuck, 0.0)  # fmt: skip
 
     def _turn(self, bout: Bout, rng: np.random.Generator, heading: int | None) -> None:
         if heading is not None:
@@ -119,18 +119,24 @@ def stand(rng: np.random.Generator, x: float, y: float, height: float, range_x: 
 
 
 def _air_poses(
-    x: NDArray[np.float64], ground_y: float, lift: NDArray[np.float64], facing: float, phase: float, rate: float,
-    flap: NDArray[np.float64], landed: NDArray[np.float64],
-) -> Track:  # fmt: skip
+    x: NDArray[np.float64],
+    ground_y: float,
+    lift: NDArray[np.float64],
+    facing: float,
+    phase: float,
+    rate: float,
+    flap: NDArray[np.float64],
+    landed: NDArray[np.float64],
+) -> Track:
     """Poses in the air; ``flap`` scales the beats and ``landed`` (0 to 1) brings the legs and neck down."""
     count = x.shape[0]
     beat = 2 * np.pi * rate * np.arange(count) / STEP_HZ + phase
     poses = np.zeros((count, POSE_SIZE), np.float32)
-    columns = {
+    columns: dict[str, float | NDArray[np.float64]] = {
         "x": x, "y": ground_y, "facing": facing, "bill": 1.0,
         "lift": lift + 0.04 * np.sin(beat) * flap * (1 - landed), "tilt": _DEGREES * (3 + 30 * landed),
         "neck1": _DEGREES * (8 + 42 * landed), "neck2": _DEGREES * (3 + 55 * landed),
-        "head": _DEGREES * (-3 - 7 * landed), "wing_open": 1.0,
+        "head": _DEGREES * (-3 - 7 * landed), "wing_open": np.clip(3.0 * (1 - landed), 0, 1),
         "wing_angle": _DEGREES * (12 + 12 * landed + 46 * np.sin(beat) * flap),
         "leg_trail": np.clip(1 - 1.3 * landed, 0, 1),
     }  # fmt: skip
@@ -159,7 +165,7 @@ def fly_past(
     speed: float,
     lag: float,
 ) -> Track:
-    """Cross the frame at ``speed`` (frame heights a second), starting ``lag`` frame heights before its edge."""
+    """Cross the frame at ``speed`` (frame heights a second), setting out ``lag`` frame heights later."""
     margin = 1.1 * height
     count = max(2, round((ASPECT + 2 * margin + lag) / speed * STEP_HZ))
     tau = np.arange(count) / STEP_HZ
@@ -186,8 +192,8 @@ def land(rng: np.random.Generator, x: float, y: float, height: float, heading: i
     landed = np.clip(1 - to_go / 0.9, 0, 1)
     phase, rate, flap = _beats(rng, count)
     flap = np.where(to_go < 1.5, 1.0, flap)
-    return _air_poses(x - heading * travelled, y, lift, heading * float(rng.uniform(0.8, 1.0)), phase, rate, flap,
-                      landed)  # fmt: skip
+    facing = heading * float(rng.uniform(0.8, 1.0))
+    return _air_poses(x - heading * travelled, y, lift, facing, phase, rate, flap, landed)
 
 
 def take_off(rng: np.random.Generator, x: float, y: float, height: float, heading: int) -> Track:

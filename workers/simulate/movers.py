@@ -71,8 +71,8 @@ def _deer(stride: float, tau: float) -> list[_Part]:
         raised = 0.04 * max(0.0, math.cos(stride + k * 1.9))
         parts.append((paint, _limb((hip, 0.45), (hip + swing, raised), 0.05, 0.022)))
     nod = 0.03 * math.sin(0.9 * tau)
-    parts.append(("hide", [(-0.42, 0.60), (-0.30, 0.70), (0.25, 0.68), (0.40, 0.62), (0.36, 0.44), (0.05, 0.38),
-                           (-0.34, 0.42)]))  # fmt: skip
+    body: list[Point] = [(-0.42, 0.60), (-0.30, 0.70), (0.25, 0.68), (0.40, 0.62), (0.36, 0.44), (0.05, 0.38)]
+    parts.append(("hide", [*body, (-0.34, 0.42)]))
     parts.append(("rump", [(-0.43, 0.62), (-0.36, 0.64), (-0.36, 0.50), (-0.42, 0.52)]))
     parts.append(("hide", [(0.26, 0.66), (0.40, 0.55), (0.56, 0.86 + nod), (0.46, 0.92 + nod)]))
     parts.append(("hide", [(0.44, 0.93 + nod), (0.54, 0.95 + nod), (0.72, 0.84 + nod), (0.70, 0.79 + nod),

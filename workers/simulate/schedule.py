@@ -51,7 +51,7 @@ def plan_episodes(rng: np.random.Generator, total_s: float) -> tuple[Episode, ..
     busy = 0.85 if total_s < 400 else 0.2
     if rng.random() < busy:
         return (Episode(0.0, total_s, True, True),)
-    episodes = []
+    episodes: list[Episode] = []
     longest = 0.3 * total_s if total_s < 400 else 240.0
     at = float(rng.uniform(0.02, 0.2)) * min(total_s, 900.0)
     while at < total_s - 8.0 or not episodes:

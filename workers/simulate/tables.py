@@ -26,8 +26,8 @@ Row = tuple[object, ...]
 HEADERS: dict[str, tuple[str, ...]] = {
     "boxes": (),
     "others": ("video_id", "timestamp", "x1", "y1", "x2", "y2", "kind", "mover_id"),
-    "events": ("individual_id", "video_id", "camera", "behaviour", "start_time", "end_time", "start_s", "end_s",
-               "duration_s"),
+    "events": ("individual_id", "video_id", "camera", "behaviour", "start_time", "end_time",
+               "start_s", "end_s", "duration_s"),
     "individuals": ("individual_id", "camera", "first_seen", "last_seen", "visible_s", "moves", "size_px"),
     "presence": ("video_id", "start_s", "end_s"),
 }  # fmt: skip
@@ -69,8 +69,10 @@ def video_tables(camera: Camera, site: str, recording: int) -> Tables:
     for time_s in keyframe_times(camera.seconds):
         stamp, moment = f"{time_s:.6f}", start_s + time_s
         for box in boxes_at(camera, moment, (start_s, start_s + camera.seconds)):
-            tables.rows["boxes"].append((uri, stamp, *_corners(box.xyxy), box.label, box.individual_id, box.motion,
-                                         f"{box.covered:.3f}", f"{box.inside:.3f}"))  # fmt: skip
+            extra = (box.motion, f"{box.covered:.3f}", f"{box.inside:.3f}")
+            tables.rows["boxes"].append(
+                (uri, stamp, *_corners(box.xyxy), box.label, box.individual_id, *extra)
+            )
         for other in movers_at(camera, moment):
             tables.rows["others"].append((uri, stamp, *_corners(other.xyxy), other.kind, other.mover_id))
     return tables
@@ -118,17 +120,20 @@ def reserve_truth(cameras: Iterable[Camera], site: str) -> Tables:
 
 def describe(cameras: Sequence[Camera], seed: int, site: str) -> str:
     """What was simulated, as JSON."""
-    return json.dumps(
+    rows = [
         {
-            "simulated": True, "seed": seed, "site": site,
-            "cameras": [
-                {"camera": c.name, "scene": c.scenery.scene, "ground": c.scenery.ground, "light": c.scenery.light,
-                 "fps": c.optics.fps, "keyint_s": c.optics.keyint_s, "start_time": c.start_time.isoformat(),
-                 "videos": [c.uri(site, k) for k in range(c.recordings)]}
-                for c in cameras
-            ],
-        }, indent=2,
-    ) + "\n"  # fmt: skip
+            "camera": camera.name,
+            "scene": camera.scenery.scene,
+            "ground": camera.scenery.ground,
+            "light": camera.scenery.light,
+            "fps": camera.optics.fps,
+            "keyint_s": camera.optics.keyint_s,
+            "start_time": camera.start_time.isoformat(),
+            "videos": [camera.uri(site, k) for k in range(camera.recordings)],
+        }
+        for camera in cameras
+    ]
+    return json.dumps({"simulated": True, "seed": seed, "site": site, "cameras": rows}, indent=2) + "\n"
 
 
 def write_truth(folder: Path, tables: Tables, description: str) -> None:

@@ -1,7 +1,8 @@
-"""The exact truth about what a camera saw: boxes, bouts, individuals and presence, without rendering a pixel."""
+"""The exact truth about what a camera saw: boxes, bouts, individuals, presence; no pixel is rendered."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ MOTION_THRESHOLD = 0.23
 all instances are static, as in the paper."""
 _MASK_HEIGHT = 216
 _GRID_STEPS = int(STEP_HZ / GRID_HZ)
+_TRAVELLING = tuple(
+    (name, Pose._fields.index(name))
+    for name in ("x", "lift", "facing", "neck1", "neck2", "wing_open", "wing_angle")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +156,17 @@ def travel(poses: NDArray[np.float32], height: float) -> float:
     """Greatest extent of the paths of body, head and wing tip, in bird heights."""
     if poses.shape[0] == 0:
         return 0.0
-    column = {name: poses[:, k].astype(np.float64) for k, name in enumerate(Pose._fields)}
-    body = np.stack((column["x"] / height, column["lift"]), axis=1)
-    neck = np.stack(
-        (0.22 * np.abs(column["facing"]) * (np.cos(column["neck1"]) + np.cos(column["neck2"])),
-         0.22 * (np.sin(column["neck1"]) + np.sin(column["neck2"]))), axis=1,
-    )  # fmt: skip
-    wing = (
-        0.5
-        * column["wing_open"][:, None]
-        * np.stack((np.cos(column["wing_angle"]), np.sin(column["wing_angle"])), 1)
+    column = {name: poses[:, k].astype(np.float64) for name, k in _TRAVELLING}
+    x, lift = column["x"] / height, column["lift"]
+    ahead = 0.22 * np.abs(column["facing"]) * (np.cos(column["neck1"]) + np.cos(column["neck2"]))
+    above = 0.22 * (np.sin(column["neck1"]) + np.sin(column["neck2"]))
+    reach = 0.5 * column["wing_open"]
+    paths = (
+        (x, lift),
+        (x + ahead, lift + above),
+        (reach * np.cos(column["wing_angle"]), reach * np.sin(column["wing_angle"])),
     )
-    return max(float(np.hypot(*np.ptp(path, axis=0))) for path in (body, body + neck, wing))
+    return max(math.hypot(float(np.ptp(across)), float(np.ptp(up))) for across, up in paths)
 
 
 def visible_steps(camera: Camera, bird: Bird) -> NDArray[np.bool_]:
@@ -176,7 +180,7 @@ def visible_steps(camera: Camera, bird: Bird) -> NDArray[np.bool_]:
         (x > 0.05)
         & (x < ASPECT - 0.05)
         & (bird.y - lift * bird.height < 1.05)
-        & (bird.y - lift * bird.height > 0.1)
+        & (bird.y - lift * bird.height > 0.3)
     )
     for k in np.flatnonzero(recorded & ~surely):
         pose = Pose(*poses[k].tolist())
@@ -188,7 +192,7 @@ def bouts_of(bird: Bird, visible: NDArray[np.bool_]) -> Iterator[BoutTruth]:
     """Exclusive bouts over the time in which the bird is in the frame."""
     state = np.where(visible, bird.track.labels, 0)
     edges = np.flatnonzero(np.diff(state, prepend=0, append=0))
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges.tolist()):
         if state[start]:
             first, last = int(bird.first_step + start), int(bird.first_step + stop)
             yield BoutTruth(bird.individual_id, int(state[start]), first / STEP_HZ, last / STEP_HZ)

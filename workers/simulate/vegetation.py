@@ -57,10 +57,8 @@ def grow_reeds(rng: np.random.Generator, scenery: Scenery) -> tuple[Reeds, ...]:
     for _ in range(int(rng.integers(low, high))):
         y = float(rng.uniform(scenery.horizon + 0.03, 1.0))
         clumps.append(_clump(rng, scenery, y, float(rng.uniform(0, ASPECT)), wind))
-    for _ in range(int(rng.integers(1, 4))):
-        clumps.append(
-            _clump(rng, scenery, float(rng.uniform(1.02, 1.08)), float(rng.uniform(0, ASPECT)), wind)
-        )
+    low_ys = rng.uniform(1.02, 1.08, int(rng.integers(1, 4))).tolist()
+    clumps += [_clump(rng, scenery, y, float(rng.uniform(0, ASPECT)), wind) for y in low_ys]
     return tuple(sorted(clumps, key=lambda clump: clump.y))
 
 
@@ -75,10 +73,15 @@ def _clump(rng: np.random.Generator, scenery: Scenery, y: float, x: float, wind:
         straw = np.repeat(42 + 0.62 * straw.mean(axis=1, keepdims=True), 3, axis=1)
     colours = tuple((int(r), int(g), int(b)) for r, g, b in np.clip(straw, 0, 255))
     return Reeds(
-        y=y, roots=roots.astype(np.float32), lengths=lengths.astype(np.float32),
-        lean=rng.normal(0, 0.12, count).astype(np.float32), phases=(2.5 * x + rng.normal(0, 0.5, count)).astype(np.float32),
-        rate=float(rng.uniform(1.0, 2.6)), amplitude=wind, colours=colours,
-    )  # fmt: skip
+        y=y,
+        roots=roots.astype(np.float32),
+        lengths=lengths.astype(np.float32),
+        lean=rng.normal(0, 0.12, count).astype(np.float32),
+        phases=(2.5 * x + rng.normal(0, 0.5, count)).astype(np.float32),
+        rate=float(rng.uniform(1.0, 2.6)),
+        amplitude=wind,
+        colours=colours,
+    )
 
 
 class Glitter:
@@ -98,7 +101,7 @@ class Glitter:
         noise = cv2.GaussianBlur(
             rng.normal(0, 1, size).astype(np.float32), (0, 0), 1.5 * height / 216, sigmaY=0.5 * height / 216
         )
-        return np.clip(128 + 34 * noise / float(noise.std()), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(128 + 34 * noise / float(noise.std()), 0, 255), np.uint8)
 
     def paint(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Add the glitter of a moment."""

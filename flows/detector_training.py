@@ -118,7 +118,7 @@ def _decode_some(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Grid index and pixels of up to ``count`` keyframes, evenly spread."""
     frame_of_grid = grid_indices(frame_times(path))
-    chosen = _choose_moments(range(0, len(frame_of_grid), KEYFRAME_STEP), truth, count, rng)
+    chosen = choose_moments(range(0, len(frame_of_grid), KEYFRAME_STEP), truth, count, rng)
     moments = {int(frame_of_grid[grid]): grid for grid in chosen}
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -129,7 +129,7 @@ def _decode_some(
                 yield moments[number], picture.to_ndarray()
 
 
-def _choose_moments(
+def choose_moments(
     moments: Sequence[int], truth: Mapping[int, object], count: int, rng: np.random.Generator
 ) -> list[int]:
     """Up to ``count`` moments, evenly spread; where there are more, few with nothing in the frame."""

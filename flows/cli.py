@@ -103,6 +103,7 @@ def _score(commands: Any) -> None:
     parser.add_argument("store", metavar="STORE")
     parser.add_argument("--truth", type=Path, required=True, metavar="DIR")
     parser.add_argument("--archive", type=Path, metavar="DIR", help="the videos; by default beside the truth")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML, the one of the run")
     _json_option(parser)
 
 
@@ -198,10 +199,11 @@ def _call_events(arguments: argparse.Namespace) -> int:
 
 def _call_score(arguments: argparse.Namespace) -> int:
     from flows.score import describe_score
+    from flows.settings import load_settings
     from flows.true_boxes import score_archive
 
     archive = arguments.archive or arguments.truth.parent / "archive"
-    scores = score_archive(arguments.store, arguments.truth, archive)
+    scores = score_archive(arguments.store, arguments.truth, archive, load_settings(arguments.config))
     _print(scores, describe_score(scores), arguments.json)
     return EXIT_DONE
 

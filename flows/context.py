@@ -15,6 +15,7 @@ from model.errors import ModelError
 from model.ethogram import Ethogram
 from storage.catalog import Catalog, StorePin, pin_or_check
 from storage.filesystem import open_filesystem
+from workers.archive import list_archive
 from workers.detectors import DetectorSpec
 from workers.score import ScorerSpec
 from workers.stitch import StitchSettings
@@ -68,7 +69,7 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
     """
     ethogram = load_ethogram(settings.ethogram)
     checkpoint = settings.infer.checkpoint or embedded_checkpoint()
-    detector = _detector_spec(settings)
+    detector = _detector_spec(archive, settings)
     try:
         _, model = load_checkpoint(checkpoint)
         detector_digest, detector_note = _detector_facts(detector)
@@ -109,12 +110,13 @@ def tracking_of(settings: Settings) -> TrackSettings:
     return dataclasses.replace(TrackSettings(), stitch=stitch, max_gap_s=settings.track.max_gap_s)
 
 
-def _detector_spec(settings: Settings) -> DetectorSpec:
+def _detector_spec(archive: str, settings: Settings) -> DetectorSpec:
     detect = settings.detect
     weights = detect.weights
     if weights is None and detect.detector in ("auto", "learned"):
         weights = embedded_detector()
-    return DetectorSpec(detect.detector, weights, detect.boxes_csv, min_score=detect.min_score)
+    uris = tuple((f.video_id, f.uri) for f in list_archive(archive)) if detect.detector == "given" else ()
+    return DetectorSpec(detect.detector, weights, detect.boxes_csv, uris, detect.min_score)
 
 
 def _detector_facts(detector: DetectorSpec) -> tuple[str, str]:

@@ -1,0 +1,62 @@
+"""A tiny simulated archive, one Ray cluster for all tests, and runs without Prefect, which would add only time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cluster import ray_cluster
+from flows.context import open_context
+from flows.night import Night
+from flows.progress import Progress
+from flows.settings import Settings
+from flows.summary import summarise
+from workers.simulate.archive import simulate_archive
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[int]:
+    """A local Ray cluster; the number of its processors."""
+    with ray_cluster() as cpus:
+        yield cpus
+
+
+@pytest.fixture(scope="session")
+def reserve(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One camera, two consecutive recordings of 12 s in which birds go on from one to the other."""
+    root = tmp_path_factory.mktemp("reserve")
+    simulate_archive(root, videos=2, seconds=12, seed=31, scene="marsh", workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def run(cluster: int) -> Callable[[Path, Path, Settings], dict[str, Any]]:
+    """What the nightly flow does, one camera-day after the other, without Prefect."""
+
+    def run_night(archive: Path, store: Path, settings: Settings) -> dict[str, Any]:
+        night = Night(open_context(str(archive), str(store), settings), False, Progress())
+        outcomes = []
+        if not night.lookup.nothing_to_do:
+            with night.on_cluster(cluster):
+                plans = night.plan()
+                for plan in plans:
+                    night.score_day(plan)
+                    outcomes.append(night.derive_day(plan))
+                outcomes += night.settle_following(plans)
+        return summarise(night, outcomes, 1.0)
+
+    return run_night
+
+
+@pytest.fixture(scope="session")
+def videos_of_others() -> Path:
+    """The real videos, where they are present."""
+    folder = SHARED / "videos"
+    if not folder.is_dir():
+        pytest.skip("the real videos of ../shared/data are not here")
+    return folder

@@ -1,0 +1,168 @@
+"""The whole job on a tiny simulated archive: what a user is promised about a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows.recompute import recompute_events
+from flows.settings import Settings, load_settings
+from storage import Store
+
+Run = Callable[..., dict[str, Any]]
+TABLES = ("videos", "tracks", "individuals", "effort", "events")
+
+
+@pytest.fixture(scope="session")
+def first_run(
+    tmp_path_factory: pytest.TempPathFactory, reserve: Path, run: Run
+) -> tuple[Path, dict[str, Any]]:
+    """A store and the summary of the run that made it."""
+    store = tmp_path_factory.mktemp("store")
+    return store, run(reserve / "archive", store, Settings())
+
+
+def rows(store: Path, table: str) -> pd.DataFrame:
+    """All rows of a table in an order of their own."""
+    files = sorted((store / table).rglob("*.parquet"))
+    frame = pd.concat([pd.read_parquet(file, partitioning=None) for file in files], ignore_index=True)
+    return frame.sort_values(list(frame.columns.drop("embedding", errors="ignore"))).reset_index(drop=True)
+
+
+def assert_same_results(one: Path, other: Path) -> None:
+    """Same detections (probabilities to 1e-4) and the same rows in what is derived from them."""
+    a, b = rows(one, "detections"), rows(other, "detections")
+    assert len(a) == len(b) > 0
+    for name in a.columns.drop("embedding"):
+        if a[name].dtype.kind == "f":
+            np.testing.assert_allclose(a[name], b[name], atol=1e-4, err_msg=name)
+        else:
+            pd.testing.assert_series_equal(a[name], b[name])
+    for table in ("tracks", "individuals", "events"):
+        pd.testing.assert_frame_equal(rows(one, table), rows(other, table), atol=1e-4)
+
+
+def test_the_summary_names_every_video_and_counts_what_is_stored(
+    first_run: tuple[Path, dict[str, Any]], reserve: Path
+) -> None:
+    store, summary = first_run
+    uris = {path.relative_to(reserve / "archive").as_posix() for path in (reserve / "archive").rglob("*.mp4")}
+    assert {video["uri"] for video in summary["videos"]} == uris
+    assert {video["status"] for video in summary["videos"]} == {"done"}
+    assert summary["frames_decoded"] > 0
+    assert summary["events"] == len(rows(store, "events")) > 0
+    assert summary["individuals"] == len(rows(store, "individuals")) > 0
+    assert "simulated birds" in summary["note"]
+
+
+def test_birds_are_found_where_they_are(first_run: tuple[Path, dict[str, Any]], reserve: Path) -> None:
+    store, _ = first_run
+    truth = pd.read_csv(reserve / "truth" / "boxes.csv", header=None)
+    plain = truth[(truth[9] <= 0.3) & (truth[10] >= 0.9)]
+    found = Store(store).detections()
+    videos = Store(store).videos().set_index("uri")["video_id"]
+    hit = 0
+    for row in plain.itertuples(index=False):
+        near = found[(found.video_id == videos[row[0]]) & ((found.time_s - row[1]).abs() < 0.07)]
+        width = np.minimum(near.x2, row[4]) - np.maximum(near.x1, row[2])
+        height = np.minimum(near.y2, row[5]) - np.maximum(near.y1, row[3])
+        shared = width.clip(lower=0) * height.clip(lower=0)
+        union = (near.x2 - near.x1) * (near.y2 - near.y1) + (row[4] - row[2]) * (row[5] - row[3]) - shared
+        hit += bool((shared / union >= 0.5).any())
+    assert hit / len(plain) > 0.8
+
+
+def test_an_identity_goes_on_into_the_next_recording(first_run: tuple[Path, dict[str, Any]]) -> None:
+    store, _ = first_run
+    tracks = rows(store, "tracks")
+    in_both = tracks.groupby("individual_id")["video_id"].nunique()
+    assert (in_both == 2).any()
+
+
+def test_bouts_and_states_of_an_individual_fill_its_span_without_overlap(
+    first_run: tuple[Path, dict[str, Any]],
+) -> None:
+    events = rows(first_run[0], "events").sort_values(["individual_id", "start_time"])
+    for _, own in events.groupby("individual_id"):
+        assert (own["start_time"].iloc[1:].to_numpy() == own["end_time"].iloc[:-1].to_numpy()).all()
+
+
+def test_a_second_run_decodes_nothing(
+    first_run: tuple[Path, dict[str, Any]], reserve: Path, run: Run
+) -> None:
+    store, first = first_run
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*.parquet")}
+    again = run(reserve / "archive", store, Settings())
+    assert again["frames_decoded"] == 0
+    assert again["camera_days"] == 0
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*.parquet")} == before
+    assert (again["events"], again["individuals"]) == (first["events"], first["individuals"])
+
+
+def test_the_cut_changes_no_result(
+    first_run: tuple[Path, dict[str, Any]], reserve: Path, tmp_path: Path, run: Run
+) -> None:
+    settings = load_settings(None, {"decode": {"segment_seconds": 4.0, "workers": 2}})
+    run(reserve / "archive", tmp_path, settings)
+    assert_same_results(first_run[0], tmp_path)
+
+
+def test_events_are_recomputed_without_the_videos(
+    first_run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    store = tmp_path / "copy"
+    shutil.copytree(first_run[0], store)
+    for table in TABLES:
+        if table != "videos":
+            shutil.rmtree(store / table)
+    summary = recompute_events(str(store), Settings())
+    assert summary["camera_days"] == 1
+    assert_same_results(first_run[0], store)
+
+
+def test_bad_files_are_quarantined_and_the_good_ones_done(reserve: Path, tmp_path: Path, run: Run) -> None:
+    archive = tmp_path / "archive"
+    shutil.copytree(reserve / "archive", archive)
+    good = sorted(archive.rglob("*.mp4"))
+    folder = good[0].parent
+    good[1].unlink()
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "notes.mp4").write_text("these are notes, not a video\n" * 200)
+    data = good[0].read_bytes()
+    (folder / "half.mp4").write_bytes(data[: len(data) // 2])
+    summary = run(archive, tmp_path / "store", Settings())
+    status = {Path(video["uri"]).name: video for video in summary["videos"]}
+    assert status.pop(good[0].name)["status"] == "done"
+    assert set(status) == {"empty.mp4", "notes.mp4", "half.mp4"}
+    for video in status.values():
+        assert video["status"] == "quarantined"
+        assert len(video["reason"].split()) >= 3
+    again = run(archive, tmp_path / "store", Settings())
+    assert again["camera_days"] == 0
+    assert again["frames_decoded"] == 0
+
+
+def test_a_late_video_uses_the_stored_plates_and_leaves_the_others_alone(
+    reserve: Path, tmp_path: Path, run: Run
+) -> None:
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    shutil.copytree(reserve / "archive", archive)
+    late = sorted(archive.rglob("*.mp4"))[1]
+    late.rename(tmp_path / "late.mp4")
+    run(archive, store, Settings())
+    published = {
+        path: path.read_bytes()
+        for folder in ("detections", "plates")
+        for path in (store / folder).rglob("*.*")
+    }
+    (tmp_path / "late.mp4").rename(late)
+    summary = run(archive, store, Settings())
+    assert len(summary["videos"]) == 2
+    assert {path: path.read_bytes() for path in published} == published
+    assert len(list((store / "detections").rglob("*.parquet"))) == 2

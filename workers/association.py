@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 Floats = NDArray[np.float64]
+MOST_UNLIKE = 0.25
+"""One minus the cosine of two appearances, beyond which they are no more different."""
 
 
 def intersection_area(a: Floats, b: Floats) -> Floats:
@@ -66,24 +68,22 @@ def assign(cost: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return row[kept], column[kept]
 
 
-def distance(from_xy: Floats, to_xy: Floats) -> Floats:
-    """Distances between points ``(M, 2)`` and ``(N, 2)``, shape ``(M, N)``."""
-    gap = from_xy[:, None] - to_xy[None]
-    return np.sqrt(gap[..., 0] ** 2 + gap[..., 1] ** 2)
-
-
 def unlikeness(
-    size: Floats,
+    shape: Floats,
     look: NDArray[np.float32],
-    other_size: Floats,
+    other_shape: Floats,
     other_look: NDArray[np.float32],
+    shape_weight: float,
     appearance_weight: float,
 ) -> Floats:
-    """How badly two sets of boxes agree in size and appearance, 0 (alike) upwards, shape ``(M, N)``.
+    """How badly two sets of boxes agree in shape and appearance, 0 (alike) upwards, shape ``(M, N)``.
 
-    ``look`` ``(M, 64)`` and ``other_look`` ``(N, 64)`` are unit vectors, or zero where nothing is known.
-    A box twice as large costs 0.2; opposite appearances cost ``appearance_weight``.
+    ``shape`` ``(M, 2)`` is the logarithm to base 2 of width and height: each doubling costs ``shape_weight``.
+    ``look`` ``(M, 64)`` are unit vectors, or zero where nothing is known. Another look costs
+    ``appearance_weight`` times one minus their cosine, up to ``MOST_UNLIKE``: beyond that it is a changed
+    posture or background as often as another bird.
     """
-    ratio = np.abs(np.log2(size[:, None] / other_size[None]))
+    doublings = np.abs(shape[:, None] - other_shape[None]).sum(axis=2)
     agreement = (look @ other_look.T).astype(np.float64)
-    return 0.2 * ratio + 0.5 * appearance_weight * (1.0 - agreement)
+    cost: Floats = shape_weight * doublings + appearance_weight * np.minimum(1.0 - agreement, MOST_UNLIKE)
+    return cost

@@ -32,8 +32,8 @@ class StitchSettings:
     """What each second of hiding adds to that, in body lengths."""
     foresight_s: float = 1.2
     """Motion is extrapolated for this long: nobody flies straight behind a reed for ten seconds."""
-    appearance_weight: float = 0.5
-    """Cost of opposite appearances; 1 is the cost of no link."""
+    appearance_weight: float = 0.25
+    """Cost of one minus the cosine of two appearances; 1 is the cost of no link."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +152,7 @@ def _link_cost(
     unlike = 1.0 - np.einsum("pd,pd->p", ends.look[i], begins.look[j]).astype(np.float64)
     cost = (
         np.minimum(stayed, passed) / reach
-        + 0.5 * settings.appearance_weight * unlike
+        + settings.appearance_weight * unlike
         + 0.2 * np.abs(np.log2(ends.size[i] / begins.size[j]))
         + 0.2 * hidden_s / settings.max_occlusion_s
     )

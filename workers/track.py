@@ -172,25 +172,22 @@ def track_camera_day(
     from the camera-day before (``carry_from``), so that a bird present at midnight keeps its identity.
     Ids derive from an individual's first box, never from a count.
     """
-    found: list[tuple[IndividualRecord, NDArray[np.int64]]] = []
-    layout: list[tuple[Chain, int]] = []
+    found: list[IndividualRecord] = []
+    numbers: dict[str, NDArray[np.int32]] = {}
     for position, chain in enumerate(chains(videos, settings)):
         before = carry if position == 0 and carry is not None and _follows(carry, chain, settings) else None
-        layout.append((chain, len(found)))
-        found.extend(_individuals(chain, settings, before))
-    order = sorted(range(len(found)), key=lambda k: (found[k][0].first_seen, found[k][0].individual_id))
-    rank = np.empty(len(found), np.int32)
-    rank[order] = np.arange(len(found), dtype=np.int32)
-    owner: dict[str, NDArray[np.int32]] = {}
-    bounds = [start for _, start in layout[1:]] + [len(found)]
-    for (chain, start), stop in zip(layout, bounds, strict=True):
         counts = [len(video.detections.frame) for video in chain.videos]
         of_row = np.full(sum(counts), NO_TRACK, np.int32)
-        for k in range(start, stop):
-            of_row[found[k][1]] = rank[k]
-        for video, rows in zip(chain.videos, np.split(of_row, np.cumsum(counts)[:-1]), strict=True):
-            owner[video.video_id] = rows
-    return CameraDayTracks(tuple(found[k][0] for k in order), owner)
+        for individual, rows in _individuals(chain, settings, before):
+            of_row[rows] = len(found)
+            found.append(individual)
+        for video, part in zip(chain.videos, np.split(of_row, np.cumsum(counts)[:-1]), strict=True):
+            numbers[video.video_id] = part
+    order = sorted(range(len(found)), key=lambda k: (found[k].first_seen, found[k].individual_id))
+    rank = np.full(len(found) + 1, NO_TRACK, np.int32)  # the last one is that of NO_TRACK
+    rank[order] = np.arange(len(found), dtype=np.int32)
+    owner = {video_id: rank[of_row] for video_id, of_row in numbers.items()}
+    return CameraDayTracks(tuple(found[k] for k in order), owner)
 
 
 def _follows(carry: TrackCarry, chain: Chain, settings: TrackSettings) -> bool:

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.association import Floats, assign, distance, unlikeness
+from workers.association import Floats, assign, unlikeness
 
 NO_TRACK = -1
+STEADY = np.array([0.5, 0.2])
+"""Least share of a deviation from the expected place, along width and height, that a track follows."""
+SURPRISE = 0.25
+"""A deviation of so many body lengths is followed in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +25,17 @@ class LinkSettings:
     weak_score: float = 0.1
     """Boxes less sure than this are not looked at."""
     gate_lengths: float = 1.1
-    """Largest distance from the predicted centre, after one keyframe step."""
+    """Largest distance from the expected place along the picture's width, after one keyframe step."""
+    gate_depth: float = 0.6
+    """The same along its height: birds walk across the picture faster than into its depth."""
     gate_speed: float = 0.15
     """What each body length of speed per keyframe step adds to that distance."""
     jump_lengths: float = 4.0
     """Largest step of a bird whose velocity is not known yet or changes: one that flies."""
-    appearance_weight: float = 0.3
-    """Cost of opposite appearances; 1 is the cost of no link."""
+    shape_weight: float = 0.12
+    """Cost of a box twice as wide, or twice as high, as the last one."""
+    appearance_weight: float = 0.5
+    """Cost of one minus the cosine of two appearances; 1 is the cost of no link."""
     max_lost_s: float = 1.2
     """A tracklet ends when its bird was not seen for this long; rejoining comes later."""
 
@@ -39,9 +47,12 @@ class Rows:
     time_s: Floats
     """Seconds on the clock of the camera, shape ``(N,)``."""
     xy: Floats
-    """Centres in picture heights, shape ``(N, 2)``."""
+    """Middle of the box's lower edge in picture heights, shape ``(N, 2)``: where the feet are, which stay
+    when a bird raises its neck, and differ between birds at different depths."""
     size: Floats
-    """Square root of the box's area, in picture heights, shape ``(N,)``: a body length."""
+    """The longer side of the box, in picture heights, shape ``(N,)``: a body length."""
+    shape: Floats
+    """Logarithms to base 2 of the box's width and height, shape ``(N, 2)``."""
     look: NDArray[np.int8]
     """Appearance, shape ``(N, 64)``."""
     box_score: NDArray[np.float32]
@@ -78,6 +89,7 @@ class _Live:
         self.velocity = np.zeros((0, 2))
         """Picture heights a second."""
         self.size = np.zeros(0)
+        self.shape = np.zeros((0, 2))
         self.look = np.zeros((0, 64), np.float32)
         self.time_s = np.zeros(0)
         self.hits = np.zeros(0, np.int64)
@@ -87,30 +99,35 @@ class _Live:
         for name in vars(self):
             setattr(self, name, getattr(self, name)[mask])
 
-    def add(
-        self, label: NDArray[np.int64], xy: Floats, size: Floats, look: NDArray[np.float32], now_s: float
-    ) -> None:
+    def add(self, label: NDArray[np.int64], rows: Rows, row: NDArray[np.intp], now_s: float) -> None:
         """Begin tracks at these boxes, standing still as far as is known."""
         count = len(label)
         self.label = np.concatenate([self.label, label])
-        self.xy = np.concatenate([self.xy, xy])
+        self.xy = np.concatenate([self.xy, rows.xy[row]])
         self.velocity = np.concatenate([self.velocity, np.zeros((count, 2))])
-        self.size = np.concatenate([self.size, size])
-        self.look = np.concatenate([self.look, look])
+        self.size = np.concatenate([self.size, rows.size[row]])
+        self.shape = np.concatenate([self.shape, rows.shape[row]])
+        self.look = np.concatenate([self.look, rows.unit_look(row)])
         self.time_s = np.concatenate([self.time_s, np.full(count, now_s)])
         self.hits = np.concatenate([self.hits, np.ones(count, np.int64)])
 
-    def move(
-        self, track: NDArray[np.intp], xy: Floats, size: Floats, look: NDArray[np.float32], now_s: float
-    ) -> None:
+    def move(self, track: NDArray[np.intp], rows: Rows, row: NDArray[np.intp], now_s: float) -> None:
         """Let tracks continue at these boxes."""
-        measured = (xy - self.xy[track]) / (now_s - self.time_s[track])[:, None]
-        # The second box tells the velocity at once; later ones correct it by half, since boxes jitter.
-        trust = np.where(self.hits[track] == 1, 1.0, 0.5)[:, None]
-        self.velocity[track] += trust * (measured - self.velocity[track])
-        self.xy[track] = xy
-        self.size[track] += 0.3 * (size - self.size[track])
-        self.look[track] = unit_rows(self.look[track] + np.float32(0.15) * (look - self.look[track]))
+        elapsed_s = (now_s - self.time_s[track])[:, None]
+        size = self.size[track]
+        expected = self.xy[track] + self.velocity[track] * elapsed_s
+        surprise = rows.xy[row] - expected
+        # Small deviations are mostly the detector's; large ones are the bird's.
+        trust = STEADY + (1.0 - STEADY) * np.minimum(np.abs(surprise) / (SURPRISE * size[:, None]), 1.0)
+        # The second box tells the velocity at once.
+        first = (self.hits[track] == 1)[:, None]
+        self.velocity[track] += np.where(first, 1.0, trust**2 / (2.0 - trust)) * surprise / elapsed_s
+        self.xy[track] = expected + np.where(first, 1.0, trust) * surprise
+        self.size[track] = size + 0.3 * (rows.size[row] - size)
+        self.shape[track] = rows.shape[row]
+        self.look[track] = unit_rows(
+            self.look[track] + np.float32(0.15) * (rows.unit_look(row) - self.look[track])
+        )
         self.time_s[track] = now_s
         self.hits[track] += 1
 
@@ -188,10 +205,10 @@ class _Linker:
             self._begin(labels, begin, now_s)
 
     def _continue(self, track: NDArray[np.intp], row: NDArray[np.intp], now_s: float) -> None:
-        self.live.move(track, self.rows.xy[row], self.rows.size[row], self.rows.unit_look(row), now_s)
+        self.live.move(track, self.rows, row, now_s)
 
     def _begin(self, label: NDArray[np.int64], row: NDArray[np.intp], now_s: float) -> None:
-        self.live.add(label, self.rows.xy[row], self.rows.size[row], self.rows.unit_look(row), now_s)
+        self.live.add(label, self.rows, row, now_s)
 
 
 class _Step:
@@ -214,16 +231,26 @@ class _Step:
         self.elapsed_s = now_s - live.time_s
         self.steps = np.maximum(self.elapsed_s / rows.step_s, 1.0)
         self.unlike = unlikeness(
-            live.size, live.look, rows.size[row], rows.unit_look(row), settings.appearance_weight
+            live.shape,
+            live.look,
+            rows.shape[row],
+            rows.unit_look(row),
+            settings.shape_weight,
+            settings.appearance_weight,
         )
 
     def near(self) -> Floats:
         """Cost by the distance from where the track is expected; at least 1 outside the gate."""
         expected = self.live.xy + self.live.velocity * self.elapsed_s[:, None]
         speed = np.hypot(self.live.velocity[:, 0], self.live.velocity[:, 1]) * self.step_s / self.live.size
-        gate = self.settings.gate_lengths * np.sqrt(self.steps) + self.settings.gate_speed * speed
-        lengths = distance(expected, self.xy) / self.live.size[:, None]
-        return lengths / gate[:, None] + self.unlike
+        wider = np.sqrt(self.steps)
+        moving = self.settings.gate_speed * speed
+        gate = np.stack(
+            [self.settings.gate_lengths * wider + moving, self.settings.gate_depth * wider + moving], axis=1
+        )
+        off = (self.xy[None] - expected[:, None]) / (self.live.size[:, None] * gate)[:, None]
+        lengths: Floats = np.sqrt((off**2).sum(axis=2))
+        return lengths + self.unlike
 
     def jump(self, track: NDArray[np.intp]) -> Floats:
         """Cost of a sudden step of some tracks, believed when the next keyframe shows one more such step.

@@ -144,7 +144,7 @@ def _leg(frame: _Frame, which: int) -> Shape:
 
 def _wing(frame: _Frame, angle: float, span: float, paint: str) -> list[Shape]:
     rise, sweep = span * math.sin(angle), 0.34 * span * math.cos(angle)
-    least = 0.03  # An edge-on wing is a thin band, never a line that vanishes.
+    least = 0.03
     front, back = (0.14, 0.06 + least), (-0.17, 0.05 - least)
     wrist = (0.10 - 0.4 * sweep, 0.05 + 0.62 * rise + least)
     tip = (-0.07 - sweep, 0.05 + rise)
@@ -152,7 +152,12 @@ def _wing(frame: _Frame, angle: float, span: float, paint: str) -> list[Shape]:
     inner_wrist = (0.45 * wrist[0] + 0.55 * tip[0], 0.45 * wrist[1] + 0.55 * tip[1])
     inner_trail = (0.3 * back[0] + 0.7 * trail[0], 0.3 * back[1] + 0.7 * trail[1] + 0.6 * least)
     whole = Shape(paint, frame.bodies((front, back, trail, tip, wrist)))
-    return [whole, Shape("primaries", frame.bodies((inner_wrist, tip, trail, inner_trail)))]
+    shapes = [whole, Shape("primaries", frame.bodies((inner_wrist, tip, trail, inner_trail)))]
+    if abs(angle) < 0.4:
+        # Near the horizontal the outline crosses itself: there the wing is a band, not a vanishing line.
+        middle = frame.bodies(((0.0, 0.05), (-0.03 - 0.4 * sweep, 0.05 + 0.6 * rise), tip))
+        shapes.insert(0, Shape(paint, _strip(middle, [w * frame.height for w in (0.036, 0.032, 0.014)])))
+    return shapes
 
 
 def _neck_and_head(frame: _Frame) -> list[Shape]:

@@ -140,6 +140,7 @@ def _live(
         pieces.append(ledger.enter(land(rng, stay.x, stay.y, height, heading)))
         bird.sign, bird.facing = heading, heading * bird.yaw
         bird.joints[1:3] = np.radians((50, 58))
+        bird.settled = True
     elif stay.arrives == "walk":
         pieces.append(ledger.enter(_walk_in(rng, bird)))
         clock += pieces[-1].labels.shape[0] / STEP_HZ
@@ -205,8 +206,8 @@ def _passes(
         size = float(np.clip(rng.uniform(scenery.far_height, scenery.near_height), SMALLEST_BIRD, 66 / 216))
         heading = int(rng.choice([-1, 1]))
         body_lengths_per_keyframe = float(np.exp(rng.uniform(np.log(0.4), np.log(2.8))))
-        # Nothing crosses the frame in less than two seconds.
-        speed = min(body_lengths_per_keyframe * size * 3.75, (ASPECT + 1.0 * size) / 2.0)
+        # Nothing crosses the frame in much less than a second and a half.
+        speed = min(body_lengths_per_keyframe * size * 3.75, (ASPECT + 1.0 * size) / 1.4)
         low = rng.random() < 0.3
         altitude = float(
             rng.uniform(scenery.horizon + 0.05, 0.75) if low else rng.uniform(0.08, scenery.horizon + 0.15)

@@ -32,9 +32,9 @@ def paint(image: NDArray[np.uint8], shapes: Sequence[Shape], colours: Mapping[st
         cv2.fillPoly(image, [outline], colours[shape.paint], cv2.LINE_AA, _SHIFT)
 
 
-def fill_mask(mask: NDArray[np.uint8], shapes: Sequence[Shape], value: int) -> None:
-    """Mark what the shapes cover, without anti-aliasing."""
-    for outline in contours(shapes, mask.shape[0]):
+def fill_mask(mask: NDArray[np.uint8], outlines: Sequence[NDArray[np.int32]], value: int) -> None:
+    """Mark what some shapes' :func:`contours` cover, without anti-aliasing."""
+    for outline in outlines:
         cv2.fillPoly(mask, [outline], value, cv2.LINE_8, _SHIFT)
 
 

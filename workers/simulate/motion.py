@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.simulate.behaviour import FEEDING, FLIGHT, SOCIAL, WALK, Bout, target
+from workers.simulate.behaviour import FEEDING, FLIGHT, SOCIAL, WALK, Bout, Target, target
 from workers.simulate.bird import Pose
 
 STEP_HZ = 30
@@ -55,6 +55,8 @@ class Ground:
     leg_phase: float
     speed: float = 0.0
     lift: float = 0.0
+    settled: bool = False
+    """A bird that was there before it was seen starts in the posture of its first bout."""
 
     def perform(self, bout: Bout, rng: np.random.Generator, heading: int | None = None) -> Track:
         """Act one bout out; ``heading`` makes it walk that way whatever lies there, out of the frame too."""
@@ -62,6 +64,9 @@ class Ground:
         poses = np.empty((steps, POSE_SIZE), np.float32)
         labels = np.empty(steps, np.int8)
         self._turn(bout, rng, heading)
+        if not self.settled:
+            self.joints = _joints(target(bout, 0.0, self.leg_phase))
+            self.facing, self.settled = self.sign * self.yaw, True
         walking = bout.label == WALK or bout.form in ("step", "chase")
         for k in range(steps):
             tau = k / STEP_HZ
@@ -90,11 +95,7 @@ class Ground:
 
     def _advance(self, bout: Bout, tau: float, bound: bool) -> None:
         aim = target(bout, tau, self.leg_phase)
-        goal = np.array(
-            [aim.tilt * _DEGREES, aim.neck1 * _DEGREES, aim.neck2 * _DEGREES, aim.head * _DEGREES, aim.bill,
-             aim.wing_open, aim.wing_angle * _DEGREES, aim.leg_amp, aim.leg_tuck]
-        )  # fmt: skip
-        self.joints += (goal - self.joints) * aim.gain
+        self.joints += (_joints(aim) - self.joints) * aim.gain
         self.speed += (aim.speed - self.speed) * 0.2
         self.lift += (aim.lift - self.lift) * 0.5
         if bound:
@@ -109,13 +110,20 @@ class Ground:
         self.facing += (self.sign * self.yaw - self.facing) * 0.25
 
 
+def _joints(aim: Target) -> NDArray[np.float64]:
+    """The joints of a posture, in the order of :attr:`Ground.joints`."""
+    return np.array(
+        [aim.tilt * _DEGREES, aim.neck1 * _DEGREES, aim.neck2 * _DEGREES, aim.head * _DEGREES, aim.bill,
+         aim.wing_open, aim.wing_angle * _DEGREES, aim.leg_amp, aim.leg_tuck]
+    )  # fmt: skip
+
+
 def stand(rng: np.random.Generator, x: float, y: float, height: float, range_x: float) -> Ground:
     """A bird that stands at ``x`` and keeps within ``range_x`` of it."""
     sign = int(rng.choice([-1, 1]))
     yaw = float(rng.uniform(0.65, 1.0))
-    upright = np.array([6, 60, 60, -10, 0, 0, 20, 0, 0]) * _DEGREES
-    upright[4] = 1.0
-    return Ground(x, y, height, yaw, sign, x, range_x, upright, sign * yaw, float(rng.uniform(0, 6)))
+    phase = float(rng.uniform(0, 6))
+    return Ground(x, y, height, yaw, sign, x, range_x, _joints(Target()), sign * yaw, phase)
 
 
 def _air_poses(

@@ -81,16 +81,16 @@ def video_tables(camera: Camera, site: str, recording: int) -> Tables:
 def camera_tables(camera: Camera, site: str) -> Tables:
     """Bouts, individuals and presence of one camera over all its recordings."""
     tables = Tables()
+    visible = {bird.individual_id: visible_steps(camera, bird) for bird in camera.birds}
     for bird in camera.birds:
-        visible = visible_steps(camera, bird)
-        one = individual_of(bird, visible)
+        one = individual_of(bird, visible[bird.individual_id])
         if one is None:
             continue
         tables.rows["individuals"].append(
             (one.individual_id, camera.name, _utc(camera, one.first_s), _utc(camera, one.last_s),
              f"{one.visible_s:.6f}", int(one.moves), f"{one.size_px:.2f}")
         )  # fmt: skip
-        for bout in bouts_of(bird, visible):
+        for bout in bouts_of(bird, visible[bird.individual_id]):
             recording = min(int(bout.start_s / camera.seconds), camera.recordings - 1)
             offset = recording * camera.seconds
             tables.rows["events"].append(
@@ -98,7 +98,7 @@ def camera_tables(camera: Camera, site: str) -> Tables:
                  _utc(camera, bout.start_s), _utc(camera, bout.stop_s), f"{bout.start_s - offset:.6f}",
                  f"{bout.stop_s - offset:.6f}", f"{bout.stop_s - bout.start_s:.6f}")
             )  # fmt: skip
-    spans = presence_of(camera)
+    spans = presence_of(camera, visible)
     for recording in range(camera.recordings):
         low, high = recording * camera.seconds, (recording + 1) * camera.seconds
         for start, stop in spans:

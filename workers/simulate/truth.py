@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,7 +97,7 @@ def boxes_at(camera: Camera, time_s: float, bounds: tuple[float, float] | None =
     """
     low, high = bounds or (0.0, camera.total_s)
     mask = np.zeros((_MASK_HEIGHT, round(_MASK_HEIGHT * ASPECT)), np.uint8)
-    seen: list[tuple[int, Bird, list[Shape], tuple[float, float, float, float], float]] = []
+    seen: list[tuple[int, Bird, list[NDArray[np.int32]], tuple[float, float, float, float], float]] = []
     for _, item in present(camera, time_s):
         if isinstance(item, Bird):
             pose = item.pose_at(time_s)
@@ -106,17 +106,18 @@ def boxes_at(camera: Camera, time_s: float, bounds: tuple[float, float] | None =
             shapes = bird_shapes(pose, item.height)
             xyxy, inside = clip_box(shapes)
             if inside > 0.0:
-                seen.append((len(seen) + 2, item, shapes, xyxy, inside))
-                draw.fill_mask(mask, shapes, len(seen) + 1)
+                outlines = draw.contours(shapes, _MASK_HEIGHT)
+                seen.append((len(seen) + 2, item, outlines, xyxy, inside))
+                draw.fill_mask(mask, outlines, len(seen) + 1)
         elif isinstance(item, Mover):
-            draw.fill_mask(mask, item.shapes(time_s), 1)
+            draw.fill_mask(mask, draw.contours(item.shapes(time_s), _MASK_HEIGHT), 1)
         else:
             draw.lines(mask, item.blades(time_s), 1, 1, smooth=False)
     return [
         BirdBox(bird.individual_id, xyxy, bird.label_at(time_s),
                 int(clip_motion(bird, time_s, low, high) > MOTION_THRESHOLD),
-                _covered(mask, value, shapes), inside)
-        for value, bird, shapes, xyxy, inside in seen
+                _covered(mask, value, outlines), inside)
+        for value, bird, outlines, xyxy, inside in seen
     ]  # fmt: skip
 
 
@@ -137,9 +138,9 @@ def movers_at(camera: Camera, time_s: float) -> list[MoverBox]:
     return boxes
 
 
-def _covered(mask: NDArray[np.uint8], value: int, shapes: list[Shape]) -> float:
+def _covered(mask: NDArray[np.uint8], value: int, outlines: list[NDArray[np.int32]]) -> float:
     own = np.zeros_like(mask)
-    draw.fill_mask(own, shapes, 1)
+    draw.fill_mask(own, outlines, 1)
     area = int(np.count_nonzero(own))
     return 1.0 - int(np.count_nonzero(mask == value)) / area if area else 1.0
 
@@ -210,12 +211,15 @@ def individual_of(bird: Bird, visible: NDArray[np.bool_]) -> IndividualTruth | N
     )  # fmt: skip
 
 
-def presence_of(camera: Camera) -> list[tuple[float, float]]:
-    """Spans of the camera's time in which a bird or another mover is in the frame."""
+def presence_of(camera: Camera, visible: Mapping[int, NDArray[np.bool_]]) -> list[tuple[float, float]]:
+    """Spans of the camera's time in which a bird or another mover is in the frame.
+
+    ``visible`` holds each bird's :func:`visible_steps` by individual id.
+    """
     count = round(camera.total_s * STEP_HZ)
     there = np.zeros(count + 1, np.int8)
     for bird in camera.birds:
-        seen = np.flatnonzero(visible_steps(camera, bird)) + bird.first_step
+        seen = np.flatnonzero(visible[bird.individual_id]) + bird.first_step
         there[seen] = 1
     for mover in camera.movers:
         first, stop = math.ceil(mover.start_s * STEP_HZ), min(count, math.ceil(mover.stop_s * STEP_HZ))

@@ -21,25 +21,25 @@ class Reeds:
 
     y: float
     """Where it stands, frame heights."""
-    roots: NDArray[np.float32]
+    roots: NDArray[np.float64]
     """Shape ``(B, 2)``, frame heights."""
-    lengths: NDArray[np.float32]
-    lean: NDArray[np.float32]
-    phases: NDArray[np.float32]
+    lengths: NDArray[np.float64]
+    lean: NDArray[np.float64]
+    phases: NDArray[np.float64]
     rate: float
     amplitude: float
     """Sway of the tips, as a share of the blades' length."""
     colours: tuple[Colour, ...]
 
-    def blades(self, time_s: float) -> NDArray[np.float32]:
+    def blades(self, time_s: float) -> NDArray[np.float64]:
         """The blades at a moment, shape ``(B, 4, 2)``."""
         gust = 0.7 + 0.3 * math.sin(0.37 * time_s + self.y * 9)
         sway = self.amplitude * gust * np.sin(self.rate * time_s + self.phases) + self.lean
-        bend = np.array([0.0, 0.12, 0.5, 1.0], np.float32)
-        rise = np.array([0.0, 0.36, 0.70, 0.97], np.float32)
+        bend = np.array([0.0, 0.12, 0.5, 1.0])
+        rise = np.array([0.0, 0.36, 0.70, 0.97])
         xs = self.roots[:, :1] + (self.lengths * sway)[:, None] * bend
         ys = self.roots[:, 1:] - self.lengths[:, None] * rise
-        return np.stack((xs, ys), axis=2).astype(np.float32)
+        return np.stack((xs, ys), axis=2)
 
     def paint(self, image: NDArray[np.uint8], time_s: float) -> None:
         """Draw the clump."""
@@ -74,10 +74,10 @@ def _clump(rng: np.random.Generator, scenery: Scenery, y: float, x: float, wind:
     colours = tuple((int(r), int(g), int(b)) for r, g, b in np.clip(straw, 0, 255))
     return Reeds(
         y=y,
-        roots=roots.astype(np.float32),
-        lengths=lengths.astype(np.float32),
-        lean=rng.normal(0, 0.12, count).astype(np.float32),
-        phases=(2.5 * x + rng.normal(0, 0.5, count)).astype(np.float32),
+        roots=roots,
+        lengths=lengths,
+        lean=rng.normal(0, 0.12, count),
+        phases=2.5 * x + rng.normal(0, 0.5, count),
         rate=float(rng.uniform(1.0, 2.6)),
         amplitude=wind,
         colours=colours,

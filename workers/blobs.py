@@ -14,15 +14,16 @@ CORE_DEPTH = 0.6
 """Cores are what lies deeper than this share of a region's greatest depth."""
 CORE_LEVELS = (0.0, 0.5, 1.0)
 """Differences, as shares of a region's median, above which cores are sought in turn."""
-MIN_PART = 0.25
+MIN_PART = 0.33
 """Least share of a region's area that each part has when it is split."""
-PIECE_SHARE = 0.5
+PIECE_SHARE = 0.8
 """A region is a piece of a neighbour if its area is at most this share of the neighbour's."""
 STACKED_SHARE = 0.5
 """Two regions stand over each other if they share this much of the narrower one's columns."""
 WEAK_PART = 0.4
 """A part with less than this share of strong pixels beside one that has more is a shadow or a reflection."""
 _PAD = 1
+_ROOM = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +47,15 @@ class Blob:
     def extent(self) -> int:
         """Longer side of the bounding rectangle in pixels."""
         return int(max(self.mask.shape))
+
+    def solid_in(self, height: int, width: int) -> tuple[Mask, tuple[slice, slice]]:
+        """The mask without holes and with room for its outline, and that window of a picture of this size."""
+        h, w = self.mask.shape
+        top, left = min(self.y, _ROOM), min(self.x, _ROOM)
+        bottom, right = min(height - self.y - h, _ROOM), min(width - self.x - w, _ROOM)
+        solid = cv2.copyMakeBorder(filled(self.mask), top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
+        window = np.s_[self.y - top : self.y + h + bottom, self.x - left : self.x + w + right]
+        return solid, window
 
     def gap_to(self, other: Blob) -> int:
         """Pixels between the two bounding rectangles, along the axis in which they are further apart."""

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from storage.formats.ava import read_boxes
-from workers.blobs import Blob, filled, find_blobs, join_pieces, split_neighbours
+from workers.blobs import Blob, find_blobs, join_pieces, split_neighbours
 from workers.messages import GRID_HZ, KEYFRAME_STEP, Boxes, Keyframes, Plate
 from workers.plates import Picture, distance, edges, fit_brightness, is_infrared, outline_share, smooth
 
@@ -33,9 +33,9 @@ class Detector(Protocol):
 class MotionDetector:
     """Finds what differs from the background plate. It sees no animal that is part of the plate."""
 
-    threshold: float = 8.0
+    threshold: float = 6.0
     """A pixel is different beyond this many times the plate's noise."""
-    weak_threshold: float = 4.0
+    weak_threshold: float = 3.0
     """Pixels beyond this many times the noise belong to a difference that they touch."""
     min_extent: float = 0.06
     """Least longer side of a box, as a fraction of the frame's height."""
@@ -76,8 +76,8 @@ class MotionDetector:
             in_frame, in_plate = edges(frame), edges(cv2.LUT(scene.plate, table))
         for thing in things:
             h, w = thing.mask.shape
-            window = np.s_[thing.y : thing.y + h, thing.x : thing.x + w]
-            share = outline_share(filled(thing.mask), in_frame[window], in_plate[window])
+            solid, window = thing.solid_in(height, width)
+            share = outline_share(solid, in_frame[window], in_plate[window])
             if share > self.ghost_share:
                 sure = min(1.0, share / 0.7) * min(1.0, 2.0 * thing.strong / thing.area)
                 right, bottom = thing.x + w, thing.y + h

@@ -46,7 +46,11 @@ MIN_THING = 4e-4
 MIN_BODY = 2e-3
 """The same where bodies are told from reeds and glitter, whose movement is noise."""
 
+NOISE_RANK, NOISE_SIGMAS = 0.8, 1.28
+"""Noise is this quantile of the distances to the plate, which is this many standard deviations."""
+
 _FIT_STEP = 6
+_FAINT_REACH = 12
 _BAND_ROWS = 24
 _KERNEL = np.ones((3, 3), np.uint8)
 
@@ -296,14 +300,25 @@ def _without_specks(plate: Picture, smoothed: Picture) -> Picture:
 def _noise(plate: Picture, smoothed: Picture) -> NDArray[np.float32]:
     """Robust standard deviation around the plate where no thing stands, shape ``(H, W)``.
 
-    The 90th percentile rather than the median: reeds and glitter cross a pixel a small part of the time.
+    A high percentile rather than the median: reeds and glitter cross a pixel a small part of the time.
     """
     apart = np.stack([distance(plate, frame) for frame in smoothed])
-    things = np.stack([_verdicts(plate, frame, MIN_BODY) > 0 for frame in smoothed])
+    things = np.stack([_bodies(plate, frame, d) for frame, d in zip(smoothed, apart, strict=True)])
     apart[things] = 255
     counted = (~things).sum(axis=0)
     apart.sort(axis=0)
-    rank = np.maximum(np.ceil(0.9 * counted).astype(np.intp) - 1, 0)
-    spread = np.take_along_axis(apart, rank[None], axis=0)[0] / 1.645
+    rank = np.maximum(np.ceil(NOISE_RANK * counted).astype(np.intp) - 1, 0)
+    spread = np.take_along_axis(apart, rank[None], axis=0)[0] / NOISE_SIGMAS
     noise: NDArray[np.float32] = np.where(counted > 0, np.maximum(spread, NOISE_FLOOR), NOISE_FLOOR)
     return noise.astype(np.float32)
+
+
+def _bodies(plate: Picture, frame: Picture, apart: Picture) -> NDArray[np.bool_]:
+    """Pixels of things of a body's size, with the faint parts about them, shape ``(H, W)``."""
+    body = (_verdicts(plate, frame, MIN_BODY) > 0).astype(np.uint8)
+    if not body.any():
+        return body > 0
+    reach = np.ones((2 * _FAINT_REACH + 1, 2 * _FAINT_REACH + 1), np.uint8)
+    faint = (apart > 3.0 * max(1.4826 * float(np.median(apart)), 1.0)).astype(np.uint8)
+    all_parts = body | (faint & cv2.dilate(body, reach))
+    return np.asarray(cv2.dilate(all_parts, np.ones((5, 5), np.uint8)) > 0)

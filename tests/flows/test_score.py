@@ -125,8 +125,8 @@ def write_store(folder: Path, found: list[Seen], bouts: list[Bout], others: set[
     who = sorted({s.who for s in found} - {""})
     tables = {
         "videos": [
-            VideoRecord(VIDEO, URI, "cam01", START, "path", 30.0, 800, 26.7, 64, 36, "mp4", "h264", "f", "done",
-                        "", 800, "whole")
+            VideoRecord(VIDEO, URI, "cam01", START, "path", 30.0, 800, 26.7, 64, 36, "mp4", "h264", "f",
+                        "done", "", 800, "whole")
         ],
         "tracks": [TrackRecord(VIDEO, row, 8 * s.keyframe, s.who) for row, s in enumerate(found) if s.who],
         "individuals": [

@@ -21,7 +21,7 @@ from storage.layout import DETECTIONS, STORE_JSON, TABLES
 from storage.reading import DateFilter, NameFilter, Reader, Selection, names_of, selection
 from storage.schema import detections_schema
 
-_BUDGET_COLUMNS = ("site", "camera", "individual_id", "behaviour", "start_time", "end_time")
+_BUDGET_COLUMNS = ("site", "behaviour", "start_time", "end_time")
 
 
 class Store:
@@ -179,7 +179,8 @@ class Store:
         keys = budget_keys(by)
         chosen, individuals = selection(site, camera, date), names_of(individual)
         condition = None if individuals is None else pc.field("individual_id").isin(sorted(individuals))
-        events = self._read("events", chosen.with_evening_before(), condition, _BUDGET_COLUMNS)
+        stored = [key for key in keys if key in ("camera", "individual_id")]
+        events = self._read("events", chosen.with_evening_before(), condition, [*_BUDGET_COLUMNS, *stored])
         pin = self._pin()
         if date is not None or "date" in keys or "hour" in keys:
             events = _within(cut_at_local_hours(events, pin.zones), chosen)

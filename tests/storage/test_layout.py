@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storage.errors import PathValueError
@@ -49,6 +49,9 @@ def test_two_camera_days_never_share_an_object(pair: list[CameraDay]) -> None:
 
 
 @given(names)
+@example("_hidden")
+@example(".hidden")
+@example("..")
 def test_a_quoted_value_is_one_plain_part_of_a_path(value: str) -> None:
     quoted = quote(value)
     assert quoted.isascii()

@@ -187,8 +187,14 @@ def test_sql_joins_filters_and_converts(store: Store) -> None:
     assert mean == 0.75
 
 
-def test_sql_of_a_name_within_a_word_is_not_the_table(store: Store) -> None:
-    assert store.sql("SELECT 1 AS my_events")["my_events"].tolist() == [1]
+def test_sql_opens_only_the_tables_that_it_names(
+    filled_fs: StoreFilesystem, store: Store, reserve: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    filled_fs.write_atomic(table_path("effort", reserve.north_1), b"damaged")
+    assert store.sql("SELECT count(*) AS my_events FROM detections")["my_events"].tolist() == [8]
+    assert len(recwarn) == 0
+    store.sql("SELECT count(*) FROM videos")
+    assert [warning.category for warning in recwarn] == [CameraDayLeftOutWarning]
 
 
 def test_tables_of_different_runs_are_left_out_with_a_warning(

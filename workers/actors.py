@@ -128,6 +128,9 @@ class InferenceActor:
     def __init__(self, spec: ScorerSpec) -> None:
         self._scorer = FrameScorer(spec)
 
+    def ready(self) -> None:
+        """Return once the weights are loaded."""
+
     def score(
         self,
         previous: FrameChunk | None,
@@ -141,9 +144,15 @@ class InferenceActor:
 
 
 def start_inference_actors(spec: ScorerSpec, count: int) -> list[Any]:
-    """Start a pool of inference actors; each takes a GPU where the device is CUDA."""
+    """Start a pool of inference actors, and wait for them; each takes a GPU where the device is CUDA.
+
+    They are waited for because decode tasks, which hold their processors until their chunks are taken, could
+    otherwise keep the last actor from ever being placed.
+    """
     gpu = spec.device == "cuda"
     options = InferenceActor.options(  # type: ignore[attr-defined]
         num_cpus=1 if gpu else 0, num_gpus=1 if gpu else 0
     )
-    return [options.remote(spec) for _ in range(count)]
+    actors = [options.remote(spec) for _ in range(count)]
+    ray.get([actor.ready.remote() for actor in actors])
+    return actors

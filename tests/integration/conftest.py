@@ -1,4 +1,4 @@
-"""A tiny simulated archive, one Ray cluster for all tests, and runs without Prefect, which would add only time."""
+"""A tiny simulated archive, one Ray cluster for all tests, and runs without Prefect."""
 
 from __future__ import annotations
 

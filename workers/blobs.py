@@ -35,18 +35,21 @@ class Blob:
     """Column and row of the window's corner."""
     mask: Mask
     """Its pixels within its bounding rectangle, 0 or 1, shape ``(h, w)``."""
+    area: int
+    """Number of its pixels."""
     strong: int
-    """How many of its pixels differ strongly."""
-
-    @property
-    def area(self) -> int:
-        """Number of pixels."""
-        return int(np.count_nonzero(self.mask))
+    """How many of them differ strongly."""
 
     @property
     def extent(self) -> int:
         """Longer side of the bounding rectangle in pixels."""
         return int(max(self.mask.shape))
+
+    @property
+    def depth(self) -> float:
+        """How many pixels its innermost pixel is away from the outside."""
+        padded = cv2.copyMakeBorder(self.mask, _PAD, _PAD, _PAD, _PAD, cv2.BORDER_CONSTANT, value=0)
+        return float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max())
 
     def solid_in(self, height: int, width: int) -> tuple[Mask, tuple[slice, slice]]:
         """The mask without holes and with room for its outline, and that window of a picture of this size."""
@@ -81,12 +84,16 @@ def find_blobs(weak: Mask, strong: Mask, min_pixels: int) -> list[Blob]:
         mask = (labels[window] == label).astype(np.uint8)
         hits = int(cv2.countNonZero(mask & strong[window]))
         if hits:
-            blobs.append(Blob(x, y, mask, hits))
+            blobs.append(Blob(x, y, mask, area, hits))
     return sorted(blobs, key=lambda blob: (-blob.area, blob.y, blob.x))
 
 
-def join_pieces(blobs: list[Blob], max_gap: int) -> list[Blob]:
-    """Join each blob to the first that is much larger, or above or below it, and at most ``max_gap`` away."""
+def join_pieces(blobs: list[Blob], max_gap: int, min_body: int) -> list[Blob]:
+    """Bodies of at least ``min_body`` pixels, with the pieces that belong to them.
+
+    A blob joins the first body that is much larger, or above or below it, and at most ``max_gap`` away. Small
+    blobs that belong to no body are dropped: glitter is many of these.
+    """
     joined: list[Blob] = []
     for blob in blobs:
         for i, body in enumerate(joined):
@@ -95,7 +102,8 @@ def join_pieces(blobs: list[Blob], max_gap: int) -> list[Blob]:
                 joined[i] = _union(body, blob)
                 break
         else:
-            joined.append(blob)
+            if blob.area >= min_body:
+                joined.append(blob)
     return joined
 
 
@@ -161,11 +169,12 @@ def _union(one: Blob, other: Blob) -> Blob:
     for blob in (one, other):
         h, w = blob.mask.shape
         mask[blob.y - y : blob.y - y + h, blob.x - x : blob.x - x + w] |= blob.mask
-    return Blob(x, y, mask, one.strong + other.strong)
+    return Blob(x, y, mask, one.area + other.area, one.strong + other.strong)
 
 
 def _part(blob: Blob, mask: Mask, strong: Mask) -> Blob:
     x, y, w, h = cv2.boundingRect(mask)
     tight = mask[y : y + h, x : x + w].copy()
     x, y = blob.x + x, blob.y + y
-    return Blob(x, y, tight, int(cv2.countNonZero(tight & strong[y : y + h, x : x + w])))
+    hits = cv2.countNonZero(tight & strong[y : y + h, x : x + w])
+    return Blob(x, y, tight, int(cv2.countNonZero(tight)), int(hits))

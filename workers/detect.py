@@ -41,6 +41,9 @@ class MotionDetector:
     """Least longer side of a box, as a fraction of the frame's height."""
     min_area: float = 5e-4
     """Least number of different pixels, as a fraction of the frame."""
+    min_depth: float = 0.013
+    """Least distance of the innermost pixel from the outside, as a fraction of the frame's height: reeds and
+    glints, even where they touch, are thin."""
     join_gap: float = 0.02
     """Pieces up to this far apart are one individual, as a fraction of the frame's height."""
     ghost_share: float = 0.3
@@ -89,10 +92,13 @@ class MotionDetector:
         """Bodies in the masks of weak and strong differences."""
         min_pixels = round(self.min_area * weak.size)
         pieces = find_blobs(weak, strong, max(min_pixels // 8, 4))
+        height = weak.shape[0]
         bodies = [
             blob
-            for blob in join_pieces(pieces, round(self.join_gap * weak.shape[0]))
-            if blob.area >= min_pixels and blob.extent >= self.min_extent * weak.shape[0]
+            for blob in join_pieces(pieces, round(self.join_gap * height), min_pixels // 2)
+            if blob.area >= min_pixels
+            and blob.extent >= self.min_extent * height
+            and blob.depth >= self.min_depth * height
         ]
         return [part for body in bodies for part in split_neighbours(body, strong, apart, min_pixels)]
 

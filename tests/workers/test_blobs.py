@@ -32,19 +32,24 @@ def test_only_regions_with_a_strong_pixel_are_found() -> None:
 def test_a_small_piece_joins_the_body_beside_it_and_not_one_far_away() -> None:
     body, head, stranger = (10, 10, 12, 10), (24, 12, 5, 4), (50, 10, 6, 5)
     mask = mask_of(body, head, stranger)
-    joined = join_pieces(find_blobs(mask, mask, 1), max_gap=3)
+    joined = join_pieces(find_blobs(mask, mask, 1), max_gap=3, min_body=20)
     assert boxes(joined) == [(10, 10, 19, 10), (50, 10, 6, 5)]
     assert max(blob.area for blob in joined) == 120 + 20
 
 
+def test_specks_that_belong_to_no_body_are_dropped() -> None:
+    mask = mask_of((10, 10, 4, 4), (15, 10, 4, 4), (40, 10, 6, 5))
+    assert boxes(join_pieces(find_blobs(mask, mask, 1), max_gap=3, min_body=20)) == [(40, 10, 6, 5)]
+
+
 def test_two_bodies_of_one_size_side_by_side_are_not_pieces_of_each_other() -> None:
     mask = mask_of((10, 10, 12, 10), (24, 11, 12, 10))
-    assert len(join_pieces(find_blobs(mask, mask, 1), max_gap=3)) == 2
+    assert len(join_pieces(find_blobs(mask, mask, 1), max_gap=3, min_body=20)) == 2
 
 
 def test_parts_of_one_size_one_above_the_other_are_one_body() -> None:
     mask = mask_of((10, 5, 12, 10), (11, 17, 12, 10))
-    assert boxes(join_pieces(find_blobs(mask, mask, 1), max_gap=3)) == [(10, 5, 13, 22)]
+    assert boxes(join_pieces(find_blobs(mask, mask, 1), max_gap=3, min_body=20)) == [(10, 5, 13, 22)]
 
 
 @pytest.fixture

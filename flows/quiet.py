@@ -1,8 +1,9 @@
-"""Prefect's environment for a run without a server: quiet, and sending nothing out."""
+"""What is said on stderr while work is under way, and that Prefect adds nothing to it."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 
 def quiet_prefect() -> None:
@@ -11,3 +12,9 @@ def quiet_prefect() -> None:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def notice(text: str) -> None:
+    """Say something on stderr, where it does not mix with results."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -11,12 +11,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from flows.errors import ScheduleError
-from flows.quiet import quiet_prefect
+from flows.quiet import notice, quiet_prefect
 from flows.settings import Settings
 
-SERVER_START_S = 120.0
+SERVER_START_S = 300.0
 STOP_S = 10.0
 
 
@@ -55,14 +56,13 @@ def serve_nightly(
             schedule = Cron(cron, timezone=zone)
         except ValueError as error:
             raise ScheduleError(f"cron {cron!r} in {zone}: {error}") from error
-        print(f"serving nightly runs of {archive} into {out} at {cron!r} ({zone})", file=sys.stderr)
-        print(f"Prefect API {api}", file=sys.stderr, flush=True)
+        notice(f"serving nightly runs of {archive} into {out} at {cron!r} ({zone})\nPrefect API {api}")
         nightly.serve(
             name="aviaflow-nightly",
             schedule=schedule,
             parameters={
-                "archive": os.path.abspath(archive) if "://" not in archive else archive,
-                "out": os.path.abspath(out) if "://" not in out else out,
+                "archive": _absolute(archive),
+                "out": _absolute(out),
                 "settings": settings.model_dump(mode="json"),
                 "address": address,
                 "reprocess": reprocess,
@@ -82,7 +82,10 @@ def prefect_server() -> Iterator[str]:
     port = _free_port()
     api = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # In a session of its own, or Ctrl-C would end it before the deployment's schedule is paused.
+    server = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         _wait_until_healthy(api, server)
         os.environ["PREFECT_API_URL"] = api
@@ -95,6 +98,11 @@ def prefect_server() -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _absolute(uri: str) -> str:
+    """A folder as it is found from any working directory; an address as it is."""
+    return uri if "://" in uri else str(Path(uri).resolve())
 
 
 def _wait_until_healthy(api: str, server: subprocess.Popen[bytes]) -> None:

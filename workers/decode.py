@@ -1,7 +1,224 @@
-"""Decode: the frames of a video's 15 Hz grid, once, in order, scaled inside the decoder."""
+"""Decode: the frames of a video's 15 Hz grid, once, in order, scaled inside the decoder.
+
+decord reads H.264 and HEVC with closed groups of pictures, from packets that were copied into memory; PyAV
+reads everything else, and takes over where decord fails or returns something else than the probe found. Each
+frame is placed by its presentation time, so that damage never shifts what follows.
+"""
 
 from __future__ import annotations
 
-from workers.pyav_reader import decode_iframes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["decode_iframes"]
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.errors import DamagedVideoError, DecodeMismatchError
+from workers.grid import FrameGrid
+from workers.messages import FrameChunk, GridSpan, Probe
+from workers.pyav_reader import decode_iframes, decoded_size, read_frames, to_rgb, upright
+from workers.spans import Piece, copy_pieces
+
+__all__ = ["DecodeTally", "decode_iframes", "decode_span", "limit_address_space"]
+
+MAX_HOLD_S = 1.0
+"""A frame that is too damaged to decode is shown as the one before it, if that is not older than this."""
+BATCH_FRAMES = 16
+
+
+@dataclass(slots=True)
+class DecodeTally:
+    """What decoding a span took; filled while its chunks are taken."""
+
+    frames_decoded: int = 0
+    """Frames that went through the decoder, those before the span in its first group of pictures included."""
+    frames_held: int = 0
+    """Damaged frames for which a neighbour stands in."""
+    decoder: str = ""
+    """``decord`` or ``pyav``, and after a colon why where it is not decord."""
+
+
+def decode_span(
+    path: str,
+    probe: Probe,
+    span: GridSpan,
+    frame_size: tuple[int, int],
+    *,
+    video_id: str,
+    chunk_frames: int = 64,
+    tally: DecodeTally | None = None,
+) -> Iterator[FrameChunk]:
+    """Decode the grid frames of a span.
+
+    The pixels of a grid frame do not depend on the span in which it is decoded.
+
+    Args:
+        path: the file.
+        probe: what the demuxer said about it.
+        span: the grid points wanted.
+        frame_size: height and width of the pictures in pixels, as displayed.
+        video_id: goes into the chunks.
+        chunk_frames: grid frames in each chunk; the last one may be shorter.
+        tally: filled with what it took.
+
+    Raises:
+        DamagedVideoError: the container or the pictures cannot be read here.
+        DecodeMismatchError: neither decoder returned the frames that the probe found.
+    """
+    grid = FrameGrid.of(probe)
+    indices = grid.frames_of(span)
+    pictures = _pictures(path, probe, np.unique(indices), frame_size, tally or DecodeTally())
+    picture = np.empty(0, np.uint8)
+    shown = -1
+    for first in range(span.first, span.stop, chunk_frames):
+        count = min(chunk_frames, span.stop - first)
+        frames = np.empty((count, *frame_size, 3), np.uint8)
+        places = slice(first - span.first, first - span.first + count)
+        for row, index in enumerate(indices[places].tolist()):
+            if index != shown:
+                picture, shown = next(pictures), index
+            frames[row] = picture
+        times_s = grid.times_s[first : first + count]
+        yield FrameChunk(video_id, first, frames, times_s, indices[places])
+
+
+def _pictures(
+    path: str, probe: Probe, wanted: NDArray[np.int64], frame_size: tuple[int, int], tally: DecodeTally
+) -> Iterator[NDArray[np.uint8]]:
+    """The RGB pictures of the frames wanted (increasing), by decord as far as it gets, else by PyAV."""
+    done = 0
+    tally.decoder = f"pyav: {probe.decoder_reason}"
+    if probe.decoder == "decord":
+        tally.decoder = "decord"
+        try:
+            for picture in _decord_pictures(path, probe, wanted, frame_size, tally):
+                done += 1
+                yield picture
+        except (_DecordError, DecodeMismatchError, av.error.FFmpegError) as error:
+            tally.decoder = f"pyav: decord failed at frame {wanted[done]}: {str(error).splitlines()[0]}"
+    if done == len(wanted):
+        return
+    try:
+        yield from _pyav_pictures(path, probe, wanted[done:], frame_size, tally)
+    except av.error.FFmpegError as error:
+        raise DamagedVideoError(
+            f"reading stops after frame {wanted[0]}: {error.strerror}; copy the file again", path
+        ) from error
+
+
+class _DecordError(Exception):
+    """decord raised an error of its own."""
+
+
+def _decord_pictures(
+    path: str, probe: Probe, wanted: NDArray[np.int64], frame_size: tuple[int, int], tally: DecodeTally
+) -> Iterator[NDArray[np.uint8]]:
+    for piece in copy_pieces(path, probe, int(wanted[0]), int(wanted[-1])):
+        tally.frames_decoded += len(piece.frame_indices)
+        positions = np.flatnonzero(np.isin(piece.frame_indices, wanted))
+        for picture in _read_piece(piece, probe, positions, decoded_size(probe, frame_size), path):
+            yield upright(picture, probe.rotation_deg)
+
+
+def _read_piece(
+    piece: Piece, probe: Probe, positions: NDArray[np.int64], size: tuple[int, int], path: str
+) -> Iterator[NDArray[np.uint8]]:
+    import decord  # here only: it is built for x86-64, and no other stage may load its libraries
+
+    failures = (decord.DECORDError, RuntimeError, IndexError, AssertionError)
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        reader = decord.VideoReader(
+            piece.data, ctx=decord.cpu(0), height=size[0], width=size[1], num_threads=1, fault_tol=1
+        )
+        _check_piece(reader, piece, probe, path)
+        requests = reads_without_seeks(positions, np.array(reader.get_key_indices()))
+        for start in range(0, len(requests), BATCH_FRAMES):
+            batch = requests[start : start + BATCH_FRAMES]
+            pictures = reader.get_batch([position for position, _ in batch]).asnumpy()
+            for picture, (_, is_wanted) in zip(pictures, batch, strict=True):
+                if is_wanted:
+                    yield picture
+    except failures as error:
+        raise _DecordError(str(error) or type(error).__name__) from error
+
+
+def reads_without_seeks(positions: NDArray[np.int64], keys: NDArray[np.int64]) -> list[tuple[int, bool]]:
+    """The frames to ask decord for, and which of them are wanted.
+
+    decord skips frames by decoding them without scaling, which saves half of the time; but where the skip
+    passes an I-frame it seeks, and its seeks are not trusted. So every frame up to such an I-frame is read.
+    """
+    requests: list[tuple[int, bool]] = []
+    current = 0
+    for position in positions.tolist():
+        passed = keys[(keys > current) & (keys <= position)]
+        if passed.size:
+            requests += [(frame, False) for frame in range(current, min(int(passed[-1]) + 1, position))]
+        requests.append((position, True))
+        current = position + 1
+    return requests
+
+
+def _check_piece(reader: Any, piece: Piece, probe: Probe, path: str) -> None:
+    """Compare what decord found in a piece with the probe."""
+    expected_s = probe.times_s[piece.frame_indices]
+    if len(reader) != len(expected_s):
+        raise DecodeMismatchError(f"decord found {len(reader)} frames instead of {len(expected_s)}", path)
+    times_s = reader.get_frame_timestamp(range(len(reader)))[:, 0]
+    gaps = np.diff(expected_s)
+    off_s = np.abs((times_s - times_s[0]) - (expected_s - expected_s[0])).max()
+    if off_s > (gaps.min() / 2 if gaps.size else 1e-3):
+        raise DecodeMismatchError(f"decord's times are off by up to {off_s:.3f} s", path)
+
+
+def _pyav_pictures(
+    path: str, probe: Probe, wanted: NDArray[np.int64], frame_size: tuple[int, int], tally: DecodeTally
+) -> Iterator[NDArray[np.uint8]]:
+    pictures = read_frames(path, probe, int(wanted[0]), int(wanted[-1]))
+    before: tuple[int, Any] | None = None
+    current: tuple[int, Any] | None = None
+    for frame in wanted.tolist():
+        while current is None or current[0] < frame:
+            before, current = current or before, next(pictures, None)
+            if current is None:
+                break
+            tally.frames_decoded += 1
+        if current is not None and current[0] == frame:
+            yield to_rgb(current[1], probe, frame_size)
+        else:
+            tally.frames_held += 1
+            yield to_rgb(_stand_in(frame, before, current, probe, path), probe, frame_size)
+
+
+def _stand_in(
+    frame: int, before: tuple[int, Any] | None, after: tuple[int, Any] | None, probe: Probe, path: str
+) -> Any:
+    """The neighbour of a frame that could not be decoded: the one before it, else the one after."""
+    for neighbour in (before, after):
+        if neighbour and abs(probe.times_s[neighbour[0]] - probe.times_s[frame]) <= MAX_HOLD_S:
+            return neighbour[1]
+    raise DecodeMismatchError(
+        f"frame {frame} at {probe.times_s[frame]:.1f} s cannot be decoded, nor any within {MAX_HOLD_S:g} s "
+        "of it: the file is damaged there; copy it again from the camera's card",
+        path,
+    )
+
+
+def limit_address_space(extra_bytes: int) -> None:
+    """Let this process take at most ``extra_bytes`` of address space more than it has; Linux only.
+
+    A file of a few hundred kilobytes can decode to hundreds of megabytes: a process of its own with a limit
+    fails alone.
+    """
+    import resource
+    from pathlib import Path
+
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return
+    limit = int(pages.read_text().split()[0]) * resource.getpagesize() + extra_bytes
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))

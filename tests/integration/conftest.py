@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from flows.cluster import ray_cluster
@@ -51,6 +53,47 @@ def run(cluster: int) -> Callable[[Path, Path, Settings], dict[str, Any]]:
         return summarise(night, outcomes, 1.0)
 
     return run_night
+
+
+@pytest.fixture(scope="session")
+def first_run(
+    tmp_path_factory: pytest.TempPathFactory, reserve: Path, run: Run
+) -> tuple[Path, dict[str, Any]]:
+    """A store and the summary of the run that made it."""
+    store = tmp_path_factory.mktemp("store")
+    return store, run(reserve / "archive", store, Settings())
+
+
+@pytest.fixture(scope="session")
+def rows() -> Callable[[Path, str], pd.DataFrame]:
+    """All rows of a table in an order of their own."""
+    return read_rows
+
+
+def read_rows(store: Path, table: str) -> pd.DataFrame:
+    """All rows of a table in an order of their own."""
+    files = sorted((store / table).rglob("*.parquet"))
+    frame = pd.concat([pd.read_parquet(file, partitioning=None) for file in files], ignore_index=True)
+    return frame.sort_values(list(frame.columns.drop("embedding", errors="ignore"))).reset_index(drop=True)
+
+
+@pytest.fixture(scope="session")
+def same_results() -> Callable[[Path, Path], None]:
+    """Fails where two stores differ in their results."""
+    return assert_same_results
+
+
+def assert_same_results(one: Path, other: Path) -> None:
+    """Same detections (probabilities to 1e-4) and the same rows in what is derived from them."""
+    a, b = read_rows(one, "detections"), read_rows(other, "detections")
+    assert len(a) == len(b) > 0
+    for name in a.columns.drop("embedding"):
+        if a[name].dtype.kind == "f":
+            np.testing.assert_allclose(a[name], b[name], atol=1e-4, err_msg=name)
+        else:
+            pd.testing.assert_series_equal(a[name], b[name])
+    for table in ("tracks", "individuals", "events"):
+        pd.testing.assert_frame_equal(read_rows(one, table), read_rows(other, table), atol=1e-4)
 
 
 @pytest.fixture(scope="session")

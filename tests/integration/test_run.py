@@ -9,47 +9,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from flows.recompute import recompute_events
 from flows.settings import Settings, load_settings
 from storage import Store
 
 Run = Callable[..., dict[str, Any]]
+Same = Callable[[Path, Path], None]
+Rows = Callable[[Path, str], pd.DataFrame]
 TABLES = ("videos", "tracks", "individuals", "effort", "events")
 
 
-@pytest.fixture(scope="session")
-def first_run(
-    tmp_path_factory: pytest.TempPathFactory, reserve: Path, run: Run
-) -> tuple[Path, dict[str, Any]]:
-    """A store and the summary of the run that made it."""
-    store = tmp_path_factory.mktemp("store")
-    return store, run(reserve / "archive", store, Settings())
-
-
-def rows(store: Path, table: str) -> pd.DataFrame:
-    """All rows of a table in an order of their own."""
-    files = sorted((store / table).rglob("*.parquet"))
-    frame = pd.concat([pd.read_parquet(file, partitioning=None) for file in files], ignore_index=True)
-    return frame.sort_values(list(frame.columns.drop("embedding", errors="ignore"))).reset_index(drop=True)
-
-
-def assert_same_results(one: Path, other: Path) -> None:
-    """Same detections (probabilities to 1e-4) and the same rows in what is derived from them."""
-    a, b = rows(one, "detections"), rows(other, "detections")
-    assert len(a) == len(b) > 0
-    for name in a.columns.drop("embedding"):
-        if a[name].dtype.kind == "f":
-            np.testing.assert_allclose(a[name], b[name], atol=1e-4, err_msg=name)
-        else:
-            pd.testing.assert_series_equal(a[name], b[name])
-    for table in ("tracks", "individuals", "events"):
-        pd.testing.assert_frame_equal(rows(one, table), rows(other, table), atol=1e-4)
-
-
 def test_the_summary_names_every_video_and_counts_what_is_stored(
-    first_run: tuple[Path, dict[str, Any]], reserve: Path
+    first_run: tuple[Path, dict[str, Any]], reserve: Path, rows: Rows
 ) -> None:
     store, summary = first_run
     uris = {path.relative_to(reserve / "archive").as_posix() for path in (reserve / "archive").rglob("*.mp4")}
@@ -78,7 +50,9 @@ def test_birds_are_found_where_they_are(first_run: tuple[Path, dict[str, Any]], 
     assert hit / len(plain) > 0.8
 
 
-def test_an_identity_goes_on_into_the_next_recording(first_run: tuple[Path, dict[str, Any]]) -> None:
+def test_an_identity_goes_on_into_the_next_recording(
+    first_run: tuple[Path, dict[str, Any]], rows: Rows
+) -> None:
     store, _ = first_run
     tracks = rows(store, "tracks")
     in_both = tracks.groupby("individual_id")["video_id"].nunique()
@@ -86,7 +60,7 @@ def test_an_identity_goes_on_into_the_next_recording(first_run: tuple[Path, dict
 
 
 def test_bouts_and_states_of_an_individual_fill_its_span_without_overlap(
-    first_run: tuple[Path, dict[str, Any]],
+    first_run: tuple[Path, dict[str, Any]], rows: Rows
 ) -> None:
     events = rows(first_run[0], "events").sort_values(["individual_id", "start_time"])
     for _, own in events.groupby("individual_id"):
@@ -106,15 +80,15 @@ def test_a_second_run_decodes_nothing(
 
 
 def test_the_cut_changes_no_result(
-    first_run: tuple[Path, dict[str, Any]], reserve: Path, tmp_path: Path, run: Run
+    first_run: tuple[Path, dict[str, Any]], reserve: Path, tmp_path: Path, run: Run, same_results: Same
 ) -> None:
     settings = load_settings(None, {"decode": {"segment_seconds": 4.0, "workers": 2}})
     run(reserve / "archive", tmp_path, settings)
-    assert_same_results(first_run[0], tmp_path)
+    same_results(first_run[0], tmp_path)
 
 
 def test_events_are_recomputed_without_the_videos(
-    first_run: tuple[Path, dict[str, Any]], tmp_path: Path
+    first_run: tuple[Path, dict[str, Any]], tmp_path: Path, same_results: Same
 ) -> None:
     store = tmp_path / "copy"
     shutil.copytree(first_run[0], store)
@@ -123,7 +97,7 @@ def test_events_are_recomputed_without_the_videos(
             shutil.rmtree(store / table)
     summary = recompute_events(str(store), Settings())
     assert summary["camera_days"] == 1
-    assert_same_results(first_run[0], store)
+    same_results(first_run[0], store)
 
 
 def test_bad_files_are_quarantined_and_the_good_ones_done(reserve: Path, tmp_path: Path, run: Run) -> None:

@@ -1,0 +1,121 @@
+"""The command line as a user and other tools meet it: Prefect and Ray included, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_S, RUN_S = 180.0, 400.0
+
+
+def aviaflow(*arguments: object, prefect_home: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        env={**os.environ, "PREFECT_HOME": str(prefect_home)},
+        check=False,
+    )
+
+
+def test_a_run_killed_in_the_middle_is_finished_by_the_same_command(
+    reserve: Path,
+    first_run: tuple[Path, dict[str, Any]],
+    same_results: Callable[[Path, Path], None],
+    tmp_path: Path,
+) -> None:
+    archive, store = reserve / "archive", tmp_path / "store"
+    command = [sys.executable, "-m", "flows.cli", "run", str(archive), "--out", str(store)]
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        deadline = time.monotonic() + START_S
+        while not list(store.glob("detections/**/*.parquet")):
+            assert run.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "the run stored nothing"
+            time.sleep(0.02)
+    finally:
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    assert not list(store.glob("events/**/*.parquet"))
+
+    again = aviaflow("run", archive, "--out", store, "--json", prefect_home=tmp_path / "prefect")
+    assert again.returncode == 0, again.stderr
+    summary = json.loads(again.stdout)
+    assert {video["status"] for video in summary["videos"]} == {"done"}
+    assert summary["frames_decoded"] < first_run[1]["frames_decoded"]
+    same_results(first_run[0], store)
+
+
+def test_a_run_with_nothing_to_do_starts_neither_prefect_nor_ray(
+    reserve: Path, first_run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    done = aviaflow("run", reserve / "archive", "--out", first_run[0], prefect_home=tmp_path / "prefect")
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+    assert "no frame decoded" in done.stdout
+    assert not (tmp_path / "prefect").exists()
+
+
+def test_a_dry_run_says_what_would_be_done_and_stores_no_rows(reserve: Path, tmp_path: Path) -> None:
+    planned = aviaflow(
+        "run",
+        reserve / "archive",
+        "--out",
+        tmp_path / "s",
+        "--dry-run",
+        "--json",
+        prefect_home=tmp_path / "p",
+    )
+    assert planned.returncode == 0, planned.stderr
+    plan = json.loads(planned.stdout)
+    assert (plan["to_score"], plan["done"]) == (2, 0)
+    assert plan["video_s"] == pytest.approx(24.0, abs=0.1)
+    assert plan["estimate_s"] > 0
+    assert not list((tmp_path / "s").rglob("*.parquet"))
+
+
+def test_a_question_in_sql_is_answered_as_a_table_and_as_json(
+    first_run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    store, summary = first_run
+    sql = "SELECT count(*) AS n FROM individuals"
+    table = aviaflow("query", store, sql, prefect_home=tmp_path)
+    assert table.stdout.split() == ["n", str(summary["individuals"])]
+    rows = json.loads(aviaflow("query", store, sql, "--json", prefect_home=tmp_path).stdout)
+    assert rows == [{"n": summary["individuals"]}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "no-such-folder", "--out", "store"), "no-such-folder"),
+        (("run", ".", "--out", "store", "--config", "missing.yaml"), "missing.yaml"),
+        (("query", "no-store-here", "SELECT 1"), "no-store-here"),
+        (("events", "no-store-here"), "no-store-here"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no-store-here").mkdir()
+    (tmp_path / "no-store-here" / "something.txt").write_text("not a store")
+    monkeypatch.chdir(tmp_path)
+    failed = aviaflow(*arguments, prefect_home=tmp_path)
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    lines = failed.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("aviaflow: ")
+    assert said in lines[0]

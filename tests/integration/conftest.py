@@ -57,7 +57,9 @@ def run(cluster: int) -> Callable[[Path, Path, Settings], dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def first_run(
-    tmp_path_factory: pytest.TempPathFactory, reserve: Path, run: Run
+    tmp_path_factory: pytest.TempPathFactory,
+    reserve: Path,
+    run: Callable[[Path, Path, Settings], dict[str, Any]],
 ) -> tuple[Path, dict[str, Any]]:
     """A store and the summary of the run that made it."""
     store = tmp_path_factory.mktemp("store")

@@ -55,7 +55,7 @@ def probe_video(path: str | Path, root: str | Path | None = None) -> Probe:
 
     Args:
         path: the file.
-        root: the archive's root, which the resolved path must not leave.
+        root: the folder that the resolved path must not leave; by default the folder that the file is in.
 
     Raises:
         UnreadableVideoError: one of its named kinds, with a reason for the archive's keeper.
@@ -96,7 +96,7 @@ def video_stream(container: Any, path: str | Path) -> Any:
 
 def _safe_file(path: Path, root: str | Path | None) -> Path:
     resolved = path.resolve()
-    if root is not None and not resolved.is_relative_to(Path(root).resolve()):
+    if not resolved.is_relative_to(Path(path.parent if root is None else root).resolve()):
         raise UnsafePathError("the path leads out of the archive; put the file itself into the archive", path)
     if not resolved.is_file():
         raise UnsafePathError("there is no regular file at this path", path)

@@ -41,7 +41,8 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
 weights: $(READY)
-	$(BIN)/python -m flows.weights
+	$(BIN)/python -m flows.training --work build/weights
+	$(BIN)/python -m flows.detector_training --archive build/weights/train --test build/weights/test --out model/weights
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

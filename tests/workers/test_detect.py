@@ -85,15 +85,17 @@ def test_two_animals_that_touch_get_two_boxes(scene: Frame, plates: tuple[Plate,
 
 def test_glitter_and_the_clock_are_not_individuals(scene: Frame) -> None:
     rng = np.random.default_rng(9)
-    frames = noisy([scene] * 24)
+    frames = noisy([np.asarray(cv2.resize(scene, (384, 216)), np.uint8)] * 24)
     for frame in frames:
         for x in range(4, 60, 7):
-            frame[100:105, x : x + 4] = 255 * rng.integers(0, 2, (5, 4, 1), dtype=np.uint8)
-        for x, y in zip(rng.integers(0, 190, 12), rng.integers(0, 106, 12), strict=True):
-            frame[y : y + 2, x : x + 2] = 255
+            frame[200:206, x : x + 4] = 255 * rng.integers(0, 2, (6, 4, 1), dtype=np.uint8)
+        for x, y in zip(rng.integers(0, 380, 150), rng.integers(0, 190, 150), strict=True):
+            frame[y, x : x + 3] = 230
     plates = build_plates(frames[:20])
-    found = MotionDetector().detect(Keyframes("v", np.arange(4.0), frames[20:]), plates)
-    assert [len(boxes.score) for boxes in found] == [0, 0, 0, 0]
+    glitter = Keyframes("v", np.arange(4.0), frames[20:])
+    assert [len(boxes.score) for boxes in MotionDetector().detect(glitter, plates)] == [0, 0, 0, 0]
+    without_depth = MotionDetector(min_depth=0.0).detect(glitter, plates)
+    assert sum(len(boxes.score) for boxes in without_depth) > 0
 
 
 def test_the_result_does_not_depend_on_the_batch(scene: Frame, plates: tuple[Plate, ...]) -> None:

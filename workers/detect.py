@@ -13,7 +13,7 @@ import numpy as np
 from storage.formats.ava import read_boxes
 from workers.blobs import Blob, find_blobs, join_pieces, split_neighbours
 from workers.messages import GRID_HZ, KEYFRAME_STEP, Boxes, Keyframes, Plate
-from workers.plates import Picture, distance, edges, fit_brightness, is_infrared, outline_share, smooth
+from workers.pictures import Picture, distance, edges, fit_brightness, is_infrared, outline_share, smooth
 
 EXPLAINED_SHARE = 0.5
 """A motion box that shares at least this much with a learned box is explained by it."""

@@ -128,9 +128,10 @@ class Plate:
     regime: str
     """``day``, ``dim`` or ``infrared``, numbered where a camera-day has several, as ``day-2``."""
     pixels: NDArray[np.uint8]
-    """RGB, shape ``(H, W, 3)``, at the survey's working size."""
+    """RGB means over 3 x 3 pixels, shape ``(H, W, 3)``, at the survey's working size."""
     noise: NDArray[np.float32]
-    """Robust standard deviation of the grey level around the plate, shape ``(H, W)``."""
+    """Robust standard deviation around the plate in grey levels (of the channel that differs most), shape
+    ``(H, W)``."""
 
     def __post_init__(self) -> None:
         if self.pixels.shape != (*self.noise.shape, 3):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from workers.plates import build_plates, fit_brightness, is_infrared, smooth
+from workers.pictures import fit_brightness, is_infrared, smooth
+from workers.plates import build_plates
 
 HEIGHT, WIDTH = 72, 128
 Frame = NDArray[np.uint8]

@@ -97,7 +97,7 @@ def _pictures(
                 done += 1
                 yield picture
         except (_DecordError, DecodeMismatchError, av.error.FFmpegError) as error:
-            tally.decoder = f"pyav: decord failed at frame {wanted[done]}: {str(error).splitlines()[0]}"
+            tally.decoder = f"pyav: decord failed at frame {wanted[done]}: {error}"
     if done == len(wanted):
         return
     try:
@@ -142,7 +142,8 @@ def _read_piece(
                 if is_wanted:
                     yield picture
     except failures as error:
-        raise _DecordError(str(error) or type(error).__name__) from error
+        message = str(error).partition("\n")[0].rpartition("Check failed: ")[2]
+        raise _DecordError(message or type(error).__name__) from error
 
 
 def reads_without_seeks(positions: NDArray[np.int64], keys: NDArray[np.int64]) -> list[tuple[int, bool]]:

@@ -23,6 +23,7 @@ from workers.errors import (
     UnsupportedCodecError,
 )
 from workers.messages import DecoderName, Probe
+from workers.nal import key_kind, length_size
 
 CODECS = {
     "h264",
@@ -113,7 +114,7 @@ class _Packets:
     sizes: NDArray[np.int64]
     has_times: bool
     only_idr: bool
-    """Whether every key packet clears the decoder's references."""
+    """Whether every key packet is an instantaneous refresh."""
     dropped: int
     """Frames before the first I-frame, which nobody can decode."""
     hidden: int
@@ -126,14 +127,15 @@ def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Pro
     codec = _codec_name(stream, file)
     context = stream.codec_context
     _check_size(context.width, context.height, file)
-    packets = _read_packets(opened, stream, codec, file)
+    packets = _read_packets(opened, stream, container, codec, file)
     time_base = float(stream.time_base)
     order = np.argsort(packets.times, kind="stable")
     ticks = packets.times[order]
     times_s = (ticks - ticks[0]) * time_base
     _check_times(times_s, file)
     fps, last_s = _rate(times_s, packets.last_duration * time_base, stream)
-    decoder, reason = _choose_decoder(container, codec, str(context.pix_fmt), packets, mp4)
+    missing = _missing_part(opened, float(times_s[-1]) + last_s)
+    decoder, reason = _choose_decoder(container, codec, str(context.pix_fmt), packets, mp4, missing)
     width, height = _displayed_size(context, mp4.rotation_deg)
     return Probe(
         container=container,
@@ -179,19 +181,19 @@ def _check_size(width: int, height: int, file: Path) -> None:
         )
 
 
-def _read_packets(opened: Any, stream: Any, codec: str, file: Path) -> _Packets:
+def _read_packets(opened: Any, stream: Any, container: str, codec: str, file: Path) -> _Packets:
     pts: list[int | None] = []
     dts: list[int | None] = []
     keys: list[bool] = []
     sizes: list[int] = []
     dropped, hidden, last_duration, only_idr, started = 0, 0, 0, True, False
-    nal = _NalReader(stream, codec)
+    prefix_bytes = length_size(codec, stream.codec_context.extradata or b"")
     for packet in opened.demux(stream):
         if packet.size == 0:
             continue
-        if packet.is_keyframe:
-            started = True
-            only_idr = only_idr and nal.is_idr(packet)
+        kind = key_kind(codec, memoryview(packet), prefix_bytes) if packet.is_keyframe else "predicted"
+        started = started or packet.is_keyframe
+        only_idr = only_idr and not (packet.is_keyframe and kind != "refresh")
         if packet.is_discard:
             hidden += 1
             continue
@@ -200,7 +202,7 @@ def _read_packets(opened: Any, stream: Any, codec: str, file: Path) -> _Packets:
             continue
         pts.append(packet.pts)
         dts.append(packet.dts)
-        keys.append(packet.is_keyframe)
+        keys.append(kind != "predicted")
         sizes.append(packet.size)
         last_duration = packet.duration or last_duration
         last_is_corrupt = packet.is_corrupt
@@ -210,6 +212,7 @@ def _read_packets(opened: Any, stream: Any, codec: str, file: Path) -> _Packets:
     if not sizes:
         raise DamagedVideoError("the file holds no frame that could be decoded", file)
     times, has_times = _frame_ticks(pts, dts, stream)
+    has_times = has_times and not (container == "avi" and _avi_times_mislead(stream, pts))
     key_array, size_array = np.array(keys, np.bool_), np.array(sizes, np.int64)
     if has_times and keys[0]:  # shown before the first I-frame but predicted from a frame that is not there
         decodable = times >= times[0]
@@ -228,37 +231,11 @@ def _frame_ticks(pts: list[int | None], dts: list[int | None], stream: Any) -> t
     return np.rint(np.arange(len(pts)) / float(rate * stream.time_base)).astype(np.int64), False
 
 
-NAL_TYPES = {"h264": ({5}, {1, 5}), "hevc": ({19, 20}, set(range(32)))}
-"""By codec: the types of a refreshing picture (IDR), and those of all pictures."""
-
-
-class _NalReader:
-    """Tells whether an H.264 or HEVC key packet is an instantaneous refresh (IDR)."""
-
-    def __init__(self, stream: Any, codec: str) -> None:
-        extra = stream.codec_context.extradata or b""
-        self._codec = codec
-        self._length_size = 0
-        if codec == "h264" and len(extra) > 4 and extra[0] == 1:
-            self._length_size = (extra[4] & 3) + 1
-        elif codec == "hevc" and len(extra) > 21 and extra[0] == 1:
-            self._length_size = (extra[21] & 3) + 1
-
-    def is_idr(self, packet: Any) -> bool:
-        """True also where the stream is not length-prefixed: such containers are not decord's anyway."""
-        if self._length_size == 0:
-            return True
-        idr_types, picture_types = NAL_TYPES[self._codec]
-        data = memoryview(packet)
-        position = 0
-        while position + self._length_size < len(data):
-            length = int.from_bytes(data[position : position + self._length_size], "big")
-            first = data[position + self._length_size]
-            kind = first & 31 if self._codec == "h264" else first >> 1 & 63
-            if kind in picture_types:
-                return kind in idr_types
-            position += self._length_size + length
-        return False
+def _avi_times_mislead(stream: Any, pts: list[int | None]) -> bool:
+    """AVI stores no times: reordered frames get those of decoding, and damage shifts all that follow."""
+    listed = sum(entry.size > 0 for entry in stream.index_entries)
+    is_reordered = bool(stream.codec_context.has_b_frames) and pts == sorted(pts, key=lambda tick: tick or 0)
+    return is_reordered or (listed > 0 and listed != len(pts))
 
 
 def _check_times(times_s: NDArray[np.float64], file: Path) -> None:
@@ -296,6 +273,14 @@ def _displayed_size(context: Any, rotation_deg: int) -> tuple[int, int]:
     return (height, width) if rotation_deg in (90, 270) else (width, height)
 
 
+def _missing_part(opened: Any, found_s: float) -> str:
+    """Where the header states clearly more than there are pictures for, how much; else empty."""
+    stated_s = (opened.duration or 0) / 1e6
+    if stated_s <= found_s * 1.1 + 1.0:
+        return ""
+    return f"the header states {stated_s:,.1f} s, there are pictures for {found_s:,.1f} s"
+
+
 def _creation_time(opened: Any, stream: Any) -> dt.datetime | None:
     for metadata in (opened.metadata, stream.metadata):
         text = metadata.get("creation_time") or metadata.get("date") or ""
@@ -311,9 +296,11 @@ def _creation_time(opened: Any, stream: Any) -> dt.datetime | None:
 
 
 def _choose_decoder(
-    container: str, codec: str, pixel_format: str, packets: _Packets, mp4: Mp4Facts
+    container: str, codec: str, pixel_format: str, packets: _Packets, mp4: Mp4Facts, missing: str
 ) -> tuple[DecoderName, str]:
     reasons = _pyav_reasons(container, codec, pixel_format, packets, mp4)
+    if missing:
+        reasons.append(missing)
     if reasons:
         return "pyav", "; ".join(reasons)
     return "decord", f"{codec} with closed groups of pictures in {container}"
@@ -325,7 +312,7 @@ def _pyav_reasons(
     has_twins = len(np.unique(packets.times)) < len(packets.times)
     checks = (
         (packets.dropped > 0, f"{packets.dropped} frames before the first I-frame cannot be decoded"),
-        (not packets.has_times, "packets without presentation times, frames are counted instead"),
+        (not packets.has_times, "packets without trustworthy times, frames are counted instead"),
         (platform.machine() not in ("x86_64", "AMD64"), f"decord is not built for {platform.machine()}"),
         (container not in ("mov", "matroska"), f"{container} container"),
         (mp4.fragmented, "fragmented MP4"),
@@ -333,7 +320,7 @@ def _pyav_reasons(
         (codec not in ("h264", "hevc"), f"{codec} is decoded by PyAV"),
         (pixel_format not in DECORD_FORMATS, f"{pixel_format} pixels"),
         (not packets.keys[0], "the first shown frame is no I-frame"),
-        (not packets.only_idr or _has_leading_frames(packets), "open groups of pictures"),
+        (not packets.only_idr or _has_leading_frames(packets), "groups of pictures that are not closed"),
         (has_twins, "two frames have the same time"),
     )
     return [reason for applies, reason in checks if applies]

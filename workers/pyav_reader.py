@@ -32,25 +32,33 @@ def decode_iframes(
     Raises:
         DamagedVideoError: not one I-frame could be decoded.
     """
-    places = FramePlaces(probe)
-    iframes = np.flatnonzero(probe.is_iframe)
     count = 0
     with open_container(path, probe.container) as container:
         stream = video_stream(container, path)
-        stream.codec_context.thread_count = 1
+        context = stream.codec_context
+        context.thread_count = 1
         # Not stream.discard: with it the MP4 demuxer was seen to give I-frames the times of other frames.
-        packets = (packet for packet in container.demux(stream) if packet.is_keyframe or packet.size == 0)
-        for frame in _pictures(packets):
-            if probe.has_frame_times:
-                index = places.index_of(frame, stream)
-            else:
-                index = int(iframes[count]) if count < len(iframes) else None
-            if index is None:
+        for index, packet in _keys(container.demux(stream), stream, probe):
+            if index is None or not probe.is_iframe[index]:
                 continue
-            count += 1
-            yield index, float(probe.times_s[index]), to_rgb(frame, probe, frame_size)
+            # Each alone: in a row they are taken for frames of one group, and come out in another order.
+            pictures = list(_pictures([packet, None], context))
+            context.flush_buffers()
+            for picture in pictures[:1]:
+                count += 1
+                yield index, float(probe.times_s[index]), to_rgb(picture, probe, frame_size)
     if count == 0:
         raise DamagedVideoError("no I-frame can be decoded: the pictures are damaged", path)
+
+
+def _keys(packets: Iterable[Any], stream: Any, probe: Probe) -> Iterator[tuple[int | None, Any]]:
+    """The packets marked as keys, each with the index of its frame in the video."""
+    places = FramePlaces(probe)
+    iframes = iter(np.flatnonzero(probe.is_iframe).tolist())
+    for packet in packets:
+        if packet.size and packet.is_keyframe:
+            index = places.index_of(packet, stream) if probe.has_frame_times else next(iframes, None)
+            yield index, packet
 
 
 def read_frames(path: str, probe: Probe, first_frame: int, last_frame: int) -> Iterator[tuple[int, Any]]:
@@ -63,17 +71,37 @@ def read_frames(path: str, probe: Probe, first_frame: int, last_frame: int) -> I
     Raises:
         DecodeMismatchError: the size of the pictures changes.
     """
-    start = iframe_before(probe, first_frame) if probe.has_frame_times else 0
-    for entry in dict.fromkeys((start, 0)):
+    for entry in _entries(probe, first_frame):
         with open_container(path, probe.container) as container:
             stream = video_stream(container, path)
             context = stream.codec_context
             context.thread_count = 1
+            context.copy_opaque = not probe.has_frame_times
             size = (context.width, context.height)
             packets = _packets_from(container, stream, probe, entry)
             if packets is not None:
-                yield from _placed(_pictures(packets), stream, probe, last_frame, size, path)
+                pictures = _pictures(_tagged(packets, probe), context)
+                yield from _placed(pictures, stream, probe, last_frame, size, path)
                 return
+
+
+def _entries(probe: Probe, first_frame: int) -> list[int]:
+    """I-frames to try to enter at: where seeking is inexact, as in MPEG-TS, an earlier one helps."""
+    if not probe.has_frame_times:
+        return [0]
+    nearest = iframe_before(probe, first_frame)
+    earlier_s = (float(probe.times_s[nearest]) - back_s for back_s in (2.0, 10.0))
+    earlier = (iframe_before(probe, int(np.searchsorted(probe.times_s, time_s))) for time_s in earlier_s)
+    return list(dict.fromkeys((nearest, *earlier, 0)))
+
+
+def _tagged(packets: Iterable[Any], probe: Probe) -> Iterator[Any]:
+    """Where frames are counted, give I-frames their index, so that a lost frame shifts one group at most."""
+    iframes = iter(np.flatnonzero(probe.is_iframe).tolist())
+    for packet in packets:
+        if packet.size and packet.is_keyframe and not probe.has_frame_times:
+            packet.opaque = next(iframes, None)
+        yield packet
 
 
 def _packets_from(container: Any, stream: Any, probe: Probe, start: int) -> Iterable[Any] | None:
@@ -81,7 +109,7 @@ def _packets_from(container: Any, stream: Any, probe: Probe, start: int) -> Iter
     if start == 0:
         return container.demux(stream)  # type: ignore[no-any-return]
     # The first packet may hold what later ones need: H.264 4:4:4 decodes wrong without the encoder's mark.
-    next(_pictures(islice(container.demux(stream), 1)), None)
+    next(_pictures(islice(container.demux(stream), 1), stream.codec_context), None)
     seek_to_frame(container, stream, probe, start)
     places = FramePlaces(probe)
     packets = container.demux(stream)
@@ -103,8 +131,11 @@ def _placed(
     """Find each picture's index; stop after the last frame wanted."""
     places = FramePlaces(probe)
     previous = -1
-    for count, picture in enumerate(pictures):
-        index = places.index_of(picture, stream) if probe.has_frame_times else count
+    for picture in pictures:
+        if probe.has_frame_times:
+            index = places.index_of(picture, stream)
+        else:
+            index = previous + 1 if picture.opaque is None else picture.opaque
         if (picture.width, picture.height) != size:
             raise DecodeMismatchError(
                 f"the size of the pictures changes {size[0]}x{size[1]} to {picture.width}x{picture.height} "
@@ -155,7 +186,8 @@ class FramePlaces:
 def to_rgb(frame: Any, probe: Probe, frame_size: tuple[int, int]) -> NDArray[np.uint8]:
     """Scale a decoded picture, turn it as it is displayed, and return RGB pixels ``(H, W, 3)``."""
     height, width = decoded_size(probe, frame_size)
-    scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC)
+    # Bilinear, as decord does it: the two then agree to the pixel on most files.
+    scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR)
     return upright(scaled.to_ndarray(), probe.rotation_deg)
 
 
@@ -171,10 +203,10 @@ def upright(pixels: NDArray[np.uint8], rotation_deg: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(pixels, rotation_deg // 90, axes=(-3, -2)))
 
 
-def _pictures(packets: Iterable[Any]) -> Iterator[Any]:
+def _pictures(packets: Iterable[Any], context: Any) -> Iterator[Any]:
     """Decode packet by packet; a packet that cannot be decoded is left out, as a damaged file has some."""
     for packet in packets:
         try:
-            yield from packet.decode()
+            yield from context.decode(packet)
         except av.error.InvalidDataError:
             continue

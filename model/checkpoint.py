@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from model.backbones import architecture_named
@@ -74,7 +74,8 @@ def save_checkpoint(network: ActionNetwork, path: Path, *, trained_on: str, etho
     digest = _digest(tensors, facts)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps({**facts, "digest": digest})})
+    metadata = {_METADATA_KEY: json.dumps({**facts, "digest": digest})}
+    temporary.write_bytes(save(tensors, metadata=metadata))
     temporary.replace(path)
     return _info(path, facts, digest)
 

@@ -1,0 +1,126 @@
+"""How well a network names behaviours in boxes that are known to be true."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flows.fit import make_batch
+from model.augment import NO_AUGMENTATION
+from model.engines.torch_engine import TorchEngine
+from model.metrics import average_precision, instance_map
+from model.network import ActionNetwork
+from model.pathways import to_pathways
+from workers.clips import WindowSet
+
+BATCH_CLIPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores over the boxes of unseen videos whose label is learnable."""
+
+    average_precision: dict[str, dict[str, float | None]]
+    """By lighting (``all``, ``day and dim light``, ``infrared``), then by behaviour."""
+    mean_average_precision: dict[str, float | None]
+    """By lighting."""
+    instances: dict[str, int]
+    """True instances per behaviour."""
+    motion_accuracy: float
+    """Share of instances whose motion state is right."""
+    other_average_precision: float | None
+    """Average precision of the reject score among birds, other movers and empty scene."""
+    others_rejected: float
+    """Share of the boxes of something else whose reject probability is at least a half."""
+    birds_rejected: float
+    """Share of the birds whose reject probability is at least a half."""
+    confusion: list[list[int]]
+    """How often the strongest behaviour (column) was said of instances of each true one (row)."""
+
+
+@torch.inference_mode()
+def evaluate(
+    network: ActionNetwork, windows: WindowSet, *, every: int = 1, single_frame: bool = False
+) -> Evaluation:
+    """Scores on every ``every``-th keyframe with its true boxes, run as the pipeline runs the network."""
+    engine, random = TorchEngine(network.backbone, "cpu"), np.random.default_rng(0)
+    probabilities, other, dynamic, rows = [], [], [], []
+    keyframes = np.arange(0, len(windows.grid), every)
+    for start in range(0, len(keyframes), BATCH_CLIPS):
+        chosen = keyframes[start : start + BATCH_CLIPS]
+        batch = make_batch(
+            windows,
+            chosen,
+            NO_AUGMENTATION,
+            random,
+            num_behaviours=len(network.behaviours),
+            single_frame=single_frame,
+        )
+        maps = engine.pooled_maps(*to_pathways(batch.clips))
+        output = network.score_maps(maps, batch.boxes, batch.clip_index)
+        probabilities.append(output.behaviour.sigmoid().numpy())
+        other.append(output.other.sigmoid().numpy())
+        dynamic.append(output.motion.argmax(dim=1).numpy())
+        boxes = [windows.boxes_of(keyframe) for keyframe in chosen]
+        rows.append(np.concatenate([np.arange(rows_of.start, rows_of.stop) for rows_of in boxes]))
+    return _summarise(
+        network.behaviours,
+        windows,
+        np.concatenate(rows),
+        np.concatenate(probabilities),
+        np.concatenate(other),
+        np.concatenate(dynamic),
+    )
+
+
+def _summarise(
+    names: tuple[str, ...],
+    windows: WindowSet,
+    row: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    p_other: NDArray[np.float32],
+    dynamic: NDArray[np.int64],
+) -> Evaluation:
+    learnable, other = windows.learnable[row], windows.other[row]
+    labels = windows.label[row][:, None] == np.arange(len(names))
+    video_of_box = np.repeat(windows.video, np.diff(windows.box_start))
+    infrared = np.char.startswith(windows.light[video_of_box][row], "infrared")
+    parts = {
+        name: instance_map(probabilities[chosen], labels[chosen], names)
+        for name, chosen in (
+            ("all", learnable),
+            ("day and dim light", learnable & ~infrared),
+            ("infrared", learnable & infrared),
+        )
+    }
+    judged = learnable | other
+    return Evaluation(
+        average_precision={
+            name: {key: _known(value) for key, value in part.per_class.items()}
+            for name, part in parts.items()
+        },
+        mean_average_precision={name: _known(part.mean) for name, part in parts.items()},
+        instances=parts["all"].instances,
+        motion_accuracy=float((dynamic == windows.dynamic[row])[learnable].mean()),
+        other_average_precision=_known(average_precision(p_other[judged], other[judged])),
+        others_rejected=float((p_other[other] >= 0.5).mean()),
+        birds_rejected=float((p_other[learnable] >= 0.5).mean()),
+        confusion=_confusion(labels[learnable], probabilities[learnable]),
+    )
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else value
+
+
+def _confusion(labels: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> list[list[int]]:
+    """How often the strongest behaviour (column) was said of instances of each true one (row)."""
+    count = labels.shape[1]
+    table = np.zeros((count, count), dtype=np.int64)
+    np.add.at(table, (labels.argmax(axis=1), probabilities.argmax(axis=1)), 1)
+    rows: list[list[int]] = table.tolist()
+    return rows

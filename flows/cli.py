@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from flows.errors import AviaflowError
 from storage.errors import StorageError
+from workers.errors import WorkerError
 
 EXIT_DONE, EXIT_NOTHING, EXIT_QUARANTINED = 0, 1, 3
 
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except (AviaflowError, StorageError) as error:
+    except (AviaflowError, StorageError, WorkerError) as error:
         print(f"aviaflow: {error}", file=sys.stderr)
         return EXIT_NOTHING
     except KeyboardInterrupt:
@@ -266,7 +268,16 @@ def _json_option(parser: Any) -> None:
 
 
 def _print(document: Any, text: str, as_json: bool) -> None:
-    print(json.dumps(document, indent=2, default=str) if as_json else text)
+    print(json.dumps(_plain(document), indent=2, default=str, allow_nan=False) if as_json else text)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: what has no value is null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _positive(text: str) -> float:

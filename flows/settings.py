@@ -19,7 +19,7 @@ DetectorName = Literal["auto", "motion", "learned", "coco", "given"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ArchiveSettings(_Frozen):
@@ -138,7 +138,7 @@ def load_settings(path: Path | None = None, overrides: dict[str, dict[str, Any]]
     values: dict[str, Any] = {} if path is None else _read_yaml(path)
     for section, given in (overrides or {}).items():
         kept = {key: value for key, value in given.items() if value is not None}
-        if kept:
+        if kept and isinstance(values.get(section) or {}, dict):
             values[section] = {**(values.get(section) or {}), **kept}
     for section, key in (("detect", "weights"), ("detect", "boxes_csv"), ("infer", "checkpoint")):
         _anchor(values.get(section), key, path)

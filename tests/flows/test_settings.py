@@ -75,3 +75,13 @@ def test_a_bout_rule_touches_events_and_not_detections() -> None:
     patient = digests_of(Settings(), ethogram, TrackSettings(max_gap_s=99.0), "m", "d")
     assert patient.detections == base.detections
     assert patient.events != base.events
+
+
+def test_a_section_that_is_no_mapping_is_named_with_options_of_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="decode"):
+        load_settings(written(tmp_path, "decode: 5"), {"decode": {"workers": 2}})
+
+
+def test_no_setting_is_infinite() -> None:
+    with pytest.raises(SettingsError, match="segment_seconds"):
+        load_settings(None, {"decode": {"segment_seconds": float("inf")}})

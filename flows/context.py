@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from model.checkpoint import CheckpointInfo, embedded_checkpoint, load_checkpoin
 from model.detector import embedded_detector, read_detector_info
 from model.errors import ModelError
 from model.ethogram import Ethogram
-from storage.catalog import Catalog, StorePin, pin_or_check
+from storage.catalog import Catalog, StorePin, check_pin
 from storage.filesystem import open_filesystem
 from workers.archive import list_archive
 from workers.detectors import DetectorSpec
@@ -47,6 +48,12 @@ class RunContext:
             parts.append(f"detector {self.detector_note}")
         return "; ".join(parts)
 
+    def pin(self, sites: Iterable[str] = ()) -> StorePin:
+        """What a store that this run writes to holds to, with these sites beside the one of the settings."""
+        archive = self.settings.archive
+        zones = dict.fromkeys((archive.site, *sites), archive.zone)
+        return StorePin(self.ethogram.names, archive.path_pattern, zones)
+
     def scorer_spec(self, cpus: int) -> ScorerSpec:
         """What the inference actors are built from, on a machine with this many processors."""
         infer = self.settings.infer
@@ -61,14 +68,14 @@ class RunContext:
 
 
 def open_context(archive: str, out: str, settings: Settings) -> RunContext:
-    """Check settings, model and store against each other; begins the store if it is new.
+    """Check settings, model and store against each other; writes nothing.
 
     Raises:
         SettingsError: a model cannot be loaded, or the ethogram does not fit it.
         PinnedValueError: the store was begun with other values.
     """
     ethogram = load_ethogram(settings.ethogram)
-    checkpoint = settings.infer.checkpoint or embedded_checkpoint()
+    checkpoint = (settings.infer.checkpoint or embedded_checkpoint()).absolute()
     detector = _detector_spec(archive, settings)
     try:
         _, model = load_checkpoint(checkpoint)
@@ -82,16 +89,10 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
         )
     tracking = tracking_of(settings)
     fs = open_filesystem(out)
-    archive_settings = settings.archive
-    pin_or_check(
-        fs,
-        StorePin(
-            ethogram.names, archive_settings.path_pattern, {archive_settings.site: archive_settings.zone}
-        ),
-    )
-    return RunContext(
+    context = RunContext(
         archive=archive,
-        out=out,
+        # Not as it was given: other processes of a cluster have another working directory.
+        out=fs.uri,
         settings=settings,
         ethogram=ethogram,
         model=model,
@@ -102,6 +103,8 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
         digests=digests_of(settings, ethogram, tracking, model.digest[:16], detector_digest),
         catalog=Catalog(fs),
     )
+    check_pin(fs, context.pin())
+    return context
 
 
 def tracking_of(settings: Settings) -> TrackSettings:

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.context import RunContext
-from flows.plan import DayPlan, Lookup, look_up, plan_days, quarantined_record, stored_quarantined
+from flows.plan import DayPlan, Lookup, is_done, look_up, plan_days, quarantined_record, stored_day
 from flows.progress import Progress
 from flows.stages import StageClock
-from storage.catalog import StorePin, pin_or_check
+from storage.catalog import check_pin, pin_or_check
 from storage.layout import CameraDay
 from storage.parquet import Footer
 from storage.plates import PlateRecord
 from storage.records import VideoRecord
-from workers.derive import DeriveJob, video_details
+from workers.derive import DeriveJob, video_details, video_of
 from workers.messages import (
     MIN_BEHAVIOUR_FPS,
     ArchiveFile,
@@ -77,49 +77,63 @@ class Night:
         return self.context.settings.infer.actors
 
     def plan(self) -> list[DayPlan]:
-        """The camera-days with work, after probing what is new."""
+        """The camera-days with work, after probing what is new; writes nothing."""
         context, archive = self.context, self.context.settings.archive
         with self.clock.wall("probe"):
             plans = plan_days(
                 self.lookup, context.catalog, context.digests, archive, self.reprocess, self._probe_files
             )
-        zones = {plan.day.site: archive.zone for plan in plans}
-        pin_or_check(context.catalog.fs, StorePin(context.ethogram.names, archive.path_pattern, zones))
-        self.progress.begin(sum(plan.video_s for plan in plans))
+        check_pin(context.catalog.fs, context.pin(plan.day.site for plan in plans))
         return plans
+
+    def begin(self, plans: Sequence[DayPlan]) -> None:
+        """Begin the store, if it is new, and the progress bar."""
+        pin_or_check(self.context.catalog.fs, self.context.pin(plan.day.site for plan in plans))
+        self.progress.begin(sum(plan.video_s for plan in plans))
 
     def score_day(self, plan: DayPlan) -> None:
         """Survey, decode, detect and infer the videos of a camera-day that are not done; store detections."""
         finished = self.context.catalog.finished_detections(plan.day)
-        todo = [recording for recording in plan.to_score if not self._is_stored(recording, finished)]
+        digests = self.context.digests
+        todo = [r for r in plan.to_score if not is_done(r, finished, digests, self.reprocess)]
         if todo:
             with self._days:
                 self._score(plan, todo)
 
     def derive_day(self, plan: DayPlan) -> DayOutcome:
         """Track and segment a camera-day from what is stored, and publish its tables."""
-        return self._derive(plan.day, (*plan.quarantined, *self._failed.get(plan.day, ())))
+        return self._derive(plan.day, self._clear(plan))
 
-    def settle_following(self, plans: Sequence[DayPlan]) -> list[DayOutcome]:
-        """Derive the days after those of this run anew, where an identity carried over midnight changed."""
+    def settle_following(self) -> list[DayOutcome]:
+        """Derive the days after those of this run anew, where an identity carried over midnight changed.
+
+        In the order of the dates, each looked at after the one before it: a change may be carried on.
+        """
         context = self.context
-        done = {plan.day for plan in plans}
         outcomes = []
-        for day in look_up(context.archive, context.catalog, context.digests, False).unsettled:
-            if day not in done:
-                tables = context.catalog.camera_day_footers(day)
-                outcomes.append(self._derive(day, tuple(stored_quarantined(context.catalog, day, tables))))
+        for day in context.catalog.camera_days():
+            held = stored_day(context.catalog, day, context.digests)
+            if not held.is_settled:
+                outcomes.append(self._derive(day, held.quarantined))
         return outcomes
 
-    def _is_stored(self, recording: Recording, finished: dict[str, Footer]) -> bool:
-        footer = finished.get(recording.file.video_id)
-        if footer is None or footer.details["video"]["fingerprint"] != recording.file.fingerprint:
-            return False
-        return not self.reprocess or self.context.digests.made(footer)
+    def _clear(self, plan: DayPlan) -> tuple[VideoRecord, ...]:
+        """Remove detections that are of another camera-day now, or of content that a file had before it was
+        replaced by one that cannot be read; returns what is quarantined.
+        """
+        catalog = self.context.catalog
+        bad = {video.video_id: video for video in (*plan.quarantined, *self._failed.get(plan.day, ()))}
+        for video_id, footer in catalog.finished_detections(plan.day).items():
+            is_replaced = video_id in bad and bad[video_id].fingerprint != video_of(footer).fingerprint
+            if video_id in plan.misplaced or is_replaced:
+                catalog.delete_detections(plan.day, video_id)
+            else:
+                bad.pop(video_id, None)
+        return tuple(bad.values())
 
     def _probe_files(self, files: Sequence[ArchiveFile]) -> list[Probe | Quarantined]:
         import ray
-        from ray.exceptions import WorkerCrashedError
+        from ray.exceptions import RayTaskError, WorkerCrashedError
 
         from workers.actors import probe_file
 
@@ -129,6 +143,9 @@ class Night:
                 found.append(ray.get(reference))
             except WorkerCrashedError:
                 found.append(Quarantined(file, "reading its container ended the process twice"))
+            except RayTaskError as error:
+                what = f"{type(error.cause).__name__}: {error.cause}"
+                found.append(Quarantined(file, f"reading its container failed unexpectedly: {what}"))
         return found
 
     def _score(self, plan: DayPlan, todo: list[Recording]) -> None:

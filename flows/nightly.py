@@ -60,8 +60,9 @@ def nightly(
     if not night.lookup.nothing_to_do:
         with ray_cluster(address) as cpus, night.on_cluster(cpus):
             plans = night.plan()
+            night.begin(plans)
             outcomes = _run_days(night, plans)
-            outcomes += night.settle_following(plans)
+            outcomes += night.settle_following()
     summary = summarise(night, outcomes, time.perf_counter() - started)
     get_run_logger().info(describe_run(summary))
     create_markdown_artifact(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from flows.digests import Digests
 from flows.errors import NothingToReadError
 from flows.settings import ArchiveSettings
 from storage.catalog import Catalog
-from storage.layout import CameraDay
+from storage.layout import CAMERA_DAY_TABLES, CameraDay
 from storage.parquet import Footer
 from storage.records import VideoRecord
+from workers.archive import CameraDay as GroupedDay
 from workers.archive import group_camera_days, list_archive, place_file, place_recording
 from workers.derive import revision_of, video_of
 from workers.messages import ArchiveFile, Probe, Quarantined, Recording
@@ -28,6 +30,8 @@ class Lookup:
     files: tuple[ArchiveFile, ...]
     stored: Mapping[str, tuple[CameraDay, VideoRecord]]
     """Videos that the store knows, by id."""
+    places: Mapping[str, tuple[CameraDay, ...]]
+    """Where the store has them, by id: several camera-days where a file has come to belong to another."""
     new: tuple[ArchiveFile, ...]
     """Files that the store does not know, or knows with other content, or that are to be made again."""
     unsettled: tuple[CameraDay, ...]
@@ -52,12 +56,36 @@ class DayPlan:
     quarantined: tuple[VideoRecord, ...]
     surveyed_with: tuple[Recording, ...]
     """All readable recordings of the camera-day: the plates come from these."""
+    misplaced: frozenset[str] = frozenset()
+    """Ids of videos that are stored here and have come to belong to another camera-day."""
     note: str = ""
 
     @property
     def video_s(self) -> float:
         """Seconds of video to look at."""
         return sum(recording.probe.duration_s for recording in self.to_score)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredDay:
+    """What the store holds of one camera-day."""
+
+    footers: Mapping[str, Footer]
+    """Of its detections, by video id."""
+    quarantined: tuple[VideoRecord, ...]
+    """As its table of videos names them."""
+    is_settled: bool
+    """Whether its tables are what its detections and these settings give."""
+
+
+def stored_day(catalog: Catalog, day: CameraDay, digests: Digests) -> StoredDay:
+    """Read what the store holds of a camera-day."""
+    footers = catalog.finished_detections(day)
+    tables = catalog.camera_day_footers(day)
+    quarantined = stored_quarantined(catalog, day, tables)
+    wanted = revision_of(catalog, day, footers, quarantined, digests.events, digests.max_gap_s)
+    is_settled = len(tables) == len(CAMERA_DAY_TABLES) and {t.revision for t in tables.values()} == {wanted}
+    return StoredDay(footers, tuple(quarantined), is_settled)
 
 
 def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -> Lookup:
@@ -70,25 +98,32 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
     if not files:
         raise NothingToReadError(f"{archive}: holds no file that looks like a video")
     stored: dict[str, tuple[CameraDay, VideoRecord]] = {}
+    places: defaultdict[str, dict[CameraDay, None]] = defaultdict(dict)
     unsettled, outdated = [], set()
     for day in catalog.camera_days():
-        footers = catalog.finished_detections(day)
-        tables = catalog.camera_day_footers(day)
-        quarantined = stored_quarantined(catalog, day, tables)
-        for video in [*map(video_of, footers.values()), *quarantined]:
+        held = stored_day(catalog, day, digests)
+        for video in [*map(video_of, held.footers.values()), *held.quarantined]:
             stored[video.video_id] = (day, video)
-        outdated |= {v for v, footer in footers.items() if not digests.made(footer)}
-        wanted = revision_of(catalog, day, footers, quarantined, digests.events, digests.max_gap_s)
-        if len(tables) < 5 or {footer.revision for footer in tables.values()} != {wanted}:
+            places[video.video_id][day] = None
+        outdated |= {v for v, footer in held.footers.items() if not digests.made(footer)}
+        if not held.is_settled:
             unsettled.append(day)
     new = tuple(
         file
         for file in files
         if file.video_id not in stored
         or stored[file.video_id][1].fingerprint != file.fingerprint
+        or len(places[file.video_id]) > 1
         or (reprocess and (file.video_id in outdated or stored[file.video_id][1].status != "done"))
     )
-    return Lookup(files, stored, new, tuple(unsettled), len(outdated & {file.video_id for file in files}))
+    return Lookup(
+        files=files,
+        stored=stored,
+        places={video_id: tuple(days) for video_id, days in places.items()},
+        new=new,
+        unsettled=tuple(unsettled),
+        outdated=len(outdated & {file.video_id for file in files}),
+    )
 
 
 def stored_quarantined(catalog: Catalog, day: CameraDay, tables: Mapping[str, Footer]) -> list[VideoRecord]:
@@ -122,21 +157,23 @@ def plan_days(
         for file, probe in probes.items()
         if isinstance(probe, Probe)
     ]
-    bad = [probe for probe in probes.values() if isinstance(probe, Quarantined)]
+    bad = [p for p in probes.values() if isinstance(p, Quarantined) and not _has_result(p.file, lookup)]
     groups = {group.key: group for group in group_camera_days(recordings)}
     quarantined = _by_day(bad, settings)
-    days = set(groups) | set(quarantined) | set(lookup.unsettled)
+    misplaced = _misplaced(lookup, groups, quarantined)
+    days = set(groups) | set(quarantined) | set(lookup.unsettled) | set(misplaced)
     plans = []
     for day in sorted(days):
         group = groups.get(day)
         members = group.recordings if group else ()
         footers = catalog.finished_detections(day)
         tables = catalog.camera_day_footers(day)
-        to_score = tuple(r for r in members if not _is_done(r, footers, digests, reprocess))
+        to_score = tuple(r for r in members if not is_done(r, footers, digests, reprocess))
         fresh = {record.video_id: record for record in quarantined.get(day, ())}
-        retried = {recording.file.video_id for recording in members}
+        elsewhere = frozenset(misplaced.get(day, ()))
+        retried = {recording.file.video_id for recording in members} | elsewhere
         kept = {r.video_id: r for r in stored_quarantined(catalog, day, tables) if r.video_id not in retried}
-        again = {recording.file.video_id for recording in to_score}
+        again = {recording.file.video_id for recording in to_score} | elsewhere
         plans.append(
             DayPlan(
                 day=day,
@@ -144,6 +181,7 @@ def plan_days(
                 done=tuple(video_of(footer) for v, footer in footers.items() if v not in again),
                 quarantined=tuple({**kept, **fresh}.values()),
                 surveyed_with=members,
+                misplaced=elsewhere,
                 note=group.note if group else "",
             )
         )
@@ -180,11 +218,38 @@ def quarantined_record(
     )
 
 
-def _is_done(recording: Recording, footers: Mapping[str, Footer], digests: Digests, reprocess: bool) -> bool:
+def is_done(recording: Recording, footers: Mapping[str, Footer], digests: Digests, reprocess: bool) -> bool:
+    """Whether a recording's detections are stored; with ``reprocess``, made with this model and settings."""
     footer = footers.get(recording.file.video_id)
     if footer is None or video_of(footer).fingerprint != recording.file.fingerprint:
         return False
     return not reprocess or digests.made(footer)
+
+
+def _has_result(file: ArchiveFile, lookup: Lookup) -> bool:
+    """Whether the same content was read before: what cannot be read today does not take that away."""
+    _, video = lookup.stored.get(file.video_id, (None, None))
+    return video is not None and video.status == "done" and video.fingerprint == file.fingerprint
+
+
+def _misplaced(
+    lookup: Lookup,
+    groups: Mapping[CameraDay, GroupedDay],
+    quarantined: Mapping[CameraDay, Sequence[VideoRecord]],
+) -> dict[CameraDay, set[str]]:
+    """Videos by the camera-days in which they are stored, but to which they do not belong any more.
+
+    A file comes to belong to another one when its new content says another time, or when a late file changes
+    which recordings are split into cameras of their own.
+    """
+    home = {r.file.video_id: day for day, group in groups.items() for r in group.recordings}
+    home |= {record.video_id: day for day, records in quarantined.items() for record in records}
+    misplaced: defaultdict[CameraDay, set[str]] = defaultdict(set)
+    for video_id, day in home.items():
+        for other in lookup.places.get(video_id, ()):
+            if other != day:
+                misplaced[other].add(video_id)
+    return misplaced
 
 
 def _placed(
@@ -197,7 +262,7 @@ def _placed(
 
 def _same_camera(day: CameraDay) -> tuple[str, str, dt.date]:
     """The camera-day before recordings that cannot be one scene were split from it."""
-    return day.site, day.camera.split("~")[0], day.date
+    return day.site, re.sub(r"~\d+$", "", day.camera), day.date
 
 
 def _by_day(bad: Iterable[Quarantined], settings: ArchiveSettings) -> dict[CameraDay, list[VideoRecord]]:

@@ -11,7 +11,7 @@ from flows.errors import SettingsError
 from flows.plan import stored_quarantined
 from flows.settings import Settings, load_ethogram
 from storage import Store
-from storage.catalog import Catalog
+from storage.catalog import Catalog, read_pin
 from storage.filesystem import open_filesystem
 from workers.derive import DeriveJob, derive_camera_day
 
@@ -32,17 +32,18 @@ def recompute_events(out: str, settings: Settings) -> dict[str, Any]:
             "bout rules can be changed, behaviours cannot"
         )
     catalog = Catalog(open_filesystem(out))
+    pinned = read_pin(catalog.fs)
+    zones = pinned.zones if pinned else {}
     derived = []
     for day in sorted(catalog.camera_days(), key=lambda day: (day.date, day)):
         tables = catalog.camera_day_footers(day)
-        zone = next((footer.zone for footer in tables.values()), settings.archive.zone)
         job = DeriveJob(
             store=out,
             day=day,
             quarantined=tuple(stored_quarantined(catalog, day, tables)),
             ethogram=ethogram,
             tracking=tracking,
-            zone=zone,
+            zone=zones.get(day.site, settings.archive.zone),
             config_digest=events_digest(tracking, ethogram),
         )
         derived.append(derive_camera_day(job))

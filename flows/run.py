@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from flows.cluster import ray_cluster
 from flows.context import RunContext, open_context
 from flows.night import Night
+from flows.plan import DayPlan, Lookup
 from flows.progress import Progress
 from flows.settings import Settings
 from flows.summary import summarise
@@ -38,7 +40,7 @@ def run_archive(
 
 
 def dry_run(archive: str, out: str, settings: Settings, *, reprocess: bool = False) -> dict[str, Any]:
-    """What a run would do, how much, and how long it would take on this machine; decodes nothing."""
+    """What a run would do, how much, and how long it would take here; decodes and stores nothing."""
     context = open_context(archive, out, settings)
     night = Night(context, reprocess, Progress())
     plans = []
@@ -59,7 +61,7 @@ def dry_run(archive: str, out: str, settings: Settings, *, reprocess: bool = Fal
         for plan in plans
     ]
     to_score = sum(len(plan.to_score) for plan in plans)
-    quarantined = [{"uri": video.uri, "reason": video.reason} for plan in plans for video in plan.quarantined]
+    quarantined = _not_readable(night.lookup, plans)
     return {
         "files": len(night.lookup.files),
         "done": len(night.lookup.files) - to_score - len(quarantined),
@@ -70,6 +72,18 @@ def dry_run(archive: str, out: str, settings: Settings, *, reprocess: bool = Fal
         "estimate_s": None if second_s is None else video_s * second_s,
         "estimate_basis": "measured now: the behaviour model on random frames, three birds at a time",
     }
+
+
+def _not_readable(lookup: Lookup, plans: Sequence[DayPlan]) -> list[dict[str, str]]:
+    """Files of the archive that are quarantined now, or would be."""
+    bad = {v: video for v, (_, video) in lookup.stored.items() if video.status == "quarantined"}
+    bad |= {video.video_id: video for plan in plans for video in plan.quarantined}
+    to_score = {recording.file.video_id for plan in plans for recording in plan.to_score}
+    return [
+        {"uri": file.uri, "reason": bad[file.video_id].reason}
+        for file in lookup.files
+        if file.video_id in bad and file.video_id not in to_score
+    ]
 
 
 def _seconds_per_video_second(context: RunContext) -> float:

@@ -10,14 +10,13 @@ from storage import Store
 from storage.catalog import Catalog
 from storage.layout import CameraDay
 from storage.records import VideoRecord
-from workers.archive import list_archive
 
 
 def summarise(night: Night, outcomes: Sequence[DayOutcome], wall_s: float) -> dict[str, Any]:
     """The summary of a run, as ``run --json`` prints it."""
     context = night.context
     stored = stored_videos(context.catalog)
-    videos = [stored[file.video_id] for file in list_archive(context.archive) if file.video_id in stored]
+    videos = [stored[file.video_id] for file in night.lookup.files if file.video_id in stored]
     counts = table_rows(context.catalog)
     workers = {"decode": night.decode_workers, "detect": night.actor_count, "infer": night.actor_count}
     return {

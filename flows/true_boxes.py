@@ -35,7 +35,7 @@ def score_archive(store: str, truth: Path, archive: Path, settings: Settings) ->
 
 def detections_on_true_boxes(truth: Path, archive: Path, settings: Settings) -> pd.DataFrame:
     """Detections that the model makes when it is given the true boxes."""
-    given = DetectSettings(detector="given", boxes_csv=truth / "boxes.csv")
+    given = DetectSettings(detector="given", boxes_csv=truth.absolute() / "boxes.csv")
     with tempfile.TemporaryDirectory(prefix="aviaflow-true-boxes-") as folder:
         run_archive(str(archive), folder, settings.model_copy(update={"detect": given}))
         return Store(folder).detections()

@@ -73,6 +73,18 @@ def read_pin(fs: StoreFilesystem) -> StorePin | None:
         raise CorruptObjectError(f"{fs.uri}/{STORE_JSON}: not understood: {error}") from error
 
 
+def check_pin(fs: StoreFilesystem, wanted: StorePin) -> StorePin | None:
+    """Check that a run fits the store that is there, if there is one; returns what is pinned, writes nothing.
+
+    Raises:
+        PinnedValueError: the run wants another ethogram, path pattern, time zone or schema version.
+    """
+    pinned = read_pin(fs)
+    if pinned is not None:
+        _refuse_other_values(fs.uri, pinned, wanted)
+    return pinned
+
+
 def pin_or_check(fs: StoreFilesystem, wanted: StorePin) -> StorePin:
     """Begin a store, or check that a run fits the one that is there; returns what is pinned now.
 
@@ -81,11 +93,10 @@ def pin_or_check(fs: StoreFilesystem, wanted: StorePin) -> StorePin:
     """
     if isinstance(fs, LocalFilesystem):
         fs.clear_staging()
-    pinned = read_pin(fs)
+    pinned = check_pin(fs, wanted)
     if pinned is None:
         merged = wanted
     else:
-        _check_pin(fs.uri, pinned, wanted)
         merged = dataclasses.replace(pinned, zones={**pinned.zones, **wanted.zones})
     if pinned is None or dict(pinned.zones) != merged.zones:
         values = {**dataclasses.asdict(merged), "zones": dict(merged.zones)}
@@ -93,7 +104,7 @@ def pin_or_check(fs: StoreFilesystem, wanted: StorePin) -> StorePin:
     return merged
 
 
-def _check_pin(uri: str, pinned: StorePin, wanted: StorePin) -> None:
+def _refuse_other_values(uri: str, pinned: StorePin, wanted: StorePin) -> None:
     pairs: list[tuple[str, Any, Any]] = [
         ("schema version", pinned.schema_version, wanted.schema_version),
         ("behaviours", ", ".join(pinned.behaviours), ", ".join(wanted.behaviours)),
@@ -141,6 +152,10 @@ class Catalog:
         """Publish one video's boxes (none: an object with no rows, which says that it was looked at)."""
         table = table_from_detections(columns, footer.behaviours)
         return write_table(self.fs, detections_path(day, columns.video_id), table, footer)
+
+    def delete_detections(self, day: CameraDay, video_id: str) -> None:
+        """Remove one video's boxes; nothing happens where there are none."""
+        self.fs.delete(detections_path(day, video_id))
 
     def read_detections(self, day: CameraDay, video_id: str) -> DetectionColumns:
         """The boxes of one video, in the order in which they were written."""

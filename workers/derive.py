@@ -83,7 +83,7 @@ def derive_camera_day(job: DeriveJob) -> Derived:
     footers = catalog.finished_detections(job.day)
     inputs = [_track_input(catalog, job.day, footer) for footer in footers.values()]
     before = day_before(catalog, job.day, footers, job.tracking.max_gap_s)
-    carry = None if before is None else _carry(catalog, before)
+    carry = None if before is None else _carry(catalog, before, job.tracking)
     tracks = track_camera_day(inputs, job.tracking, carry)
     digests = {video_id: footer.model_digest for video_id, footer in footers.items()}
     events = [
@@ -168,11 +168,11 @@ def _track_input(catalog: Catalog, day: CameraDay, footer: Footer) -> TrackInput
     )
 
 
-def _carry(catalog: Catalog, before: CameraDay) -> TrackCarry | None:
+def _carry(catalog: Catalog, before: CameraDay, tracking: TrackSettings) -> TrackCarry | None:
     """The last moments of the day before, rebuilt from its stored rows."""
     previous = [_track_input(catalog, before, f) for f in catalog.finished_detections(before).values()]
     records: list[TrackRecord] = catalog.read_records("tracks", before)
-    return carry_from(previous, records)
+    return carry_from(previous, records, tracking)
 
 
 def _track_rows(inputs: Sequence[TrackInput], tracks: CameraDayTracks) -> list[TrackRecord]:

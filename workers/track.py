@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from storage.records import EMBEDDING_SIZE, DetectionColumns, IndividualRecord, TrackRecord
 from workers.association import Floats, find_duplicates
+from workers.encounters import EncounterSettings, settle_encounters
 from workers.messages import GRID_HZ, KEYFRAME_STEP
 from workers.stitch import StitchSettings, stitch
 from workers.tracklets import NO_TRACK, LinkSettings, Rows, link_tracklets
@@ -31,6 +32,7 @@ class TrackSettings:
 
     link: LinkSettings = field(default_factory=LinkSettings)
     stitch: StitchSettings = field(default_factory=StitchSettings)
+    encounters: EncounterSettings = field(default_factory=EncounterSettings)
     max_gap_s: float = 5.0
     """Longest pause between two recordings of one camera over which identities continue."""
     max_overlap_s: float = 1.0
@@ -202,7 +204,8 @@ def _individuals(
     known = len(carry.time_s) if carry else 0
     rows = _rows(chain, settings, carry)
     labels = link_tracklets(rows, settings.link)
-    labels = stitch(rows, labels, chain.videos[0].aspect, _unwatched_s(chain), settings.stitch)[known:]
+    labels = stitch(rows, labels, chain.videos[0].aspect, _unwatched_s(chain), settings.stitch)
+    labels = settle_encounters(rows, labels, settings.encounters)[known:]
     carried = carry.individual_ids if carry else ()
     time_s = chain.times_s()
     score = np.concatenate([video.detections.box_score for video in chain.videos]).astype(np.float64)

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from workers.association import Floats, assign, unlikeness
 
 NO_TRACK = -1
-STEADY = np.array([0.5, 0.2])
-"""Least share of a deviation from the expected place, along width and height, that a track follows."""
-SURPRISE = 0.25
-"""A deviation of so many body lengths is followed in full."""
+STEADY, IGNORED, FOLLOWED = np.array([0.5, 0.1]), np.array([0.0, 0.15]), np.array([0.25, 0.6])
+"""How a track follows a deviation from where it was expected, along width and height: by at least the share
+``STEADY``, in full from ``FOLLOWED`` body lengths on. Along the height a pecking bill lowers the box by up to
+``IGNORED`` body lengths, while the bird stays at its depth."""
+STRIDE = 0.5
+"""A first step of fewer body lengths is taken for the detector's jitter and not for a velocity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +119,14 @@ class _Live:
         size = self.size[track]
         expected = self.xy[track] + self.velocity[track] * elapsed_s
         surprise = rows.xy[row] - expected
-        # Small deviations are mostly the detector's; large ones are the bird's.
-        trust = STEADY + (1.0 - STEADY) * np.minimum(np.abs(surprise) / (SURPRISE * size[:, None]), 1.0)
-        # The second box tells the velocity at once.
-        first = (self.hits[track] == 1)[:, None]
-        self.velocity[track] += np.where(first, 1.0, trust**2 / (2.0 - trust)) * surprise / elapsed_s
-        self.xy[track] = expected + np.where(first, 1.0, trust) * surprise
+        lengths = np.abs(surprise) / size[:, None]
+        trust = STEADY + (1.0 - STEADY) * np.clip((lengths - IGNORED) / (FOLLOWED - IGNORED), 0.0, 1.0)
+        learn = trust**2 / (2.0 - trust)
+        first = self.hits[track] == 1
+        strides = first & (np.hypot(lengths[:, 0], lengths[:, 1]) > STRIDE)
+        trust[strides], learn[first], learn[strides] = 1.0, 0.0, 1.0
+        self.velocity[track] += learn * surprise / elapsed_s
+        self.xy[track] = expected + trust * surprise
         self.size[track] = size + 0.3 * (rows.size[row] - size)
         self.shape[track] = rows.shape[row]
         self.look[track] = unit_rows(

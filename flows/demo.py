@@ -43,9 +43,8 @@ def run_demo(folder: Path) -> str:
 def _beside_truth(summary: dict[str, Any], truth: pd.DataFrame) -> list[str]:
     true_s = truth.groupby("behaviour")["duration_s"].sum()
     found_s = {row["behaviour"]: row["seconds"] for row in summary["time_budget"]}
-    lines = [f"{'behaviour':<14}{'found':>9}{'truth':>9}"]
-    for behaviour in sorted(set(true_s.index) | set(found_s), key=lambda name: -true_s.get(name, 0.0)):
-        lines.append(
-            f"{behaviour:<14}{found_s.get(behaviour, 0.0):>8.1f}s{float(true_s.get(behaviour, 0.0)):>8.1f}s"
-        )
-    return lines
+    names = sorted(set(true_s.index) | set(found_s), key=lambda name: -true_s.get(name, 0.0))
+    return [
+        f"{'behaviour':<14}{'found':>9}{'truth':>9}",
+        *(f"{name:<14}{found_s.get(name, 0.0):>8.1f}s{true_s.get(name, 0.0):>8.1f}s" for name in names),
+    ]

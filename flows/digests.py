@@ -12,6 +12,9 @@ from model.ethogram import Ethogram
 from storage.parquet import Footer
 from workers.track import TrackSettings
 
+ALGORITHMS = 1
+"""Raised when a stage gives other results for the same settings."""
+
 
 @dataclass(frozen=True, slots=True)
 class Digests:
@@ -47,7 +50,7 @@ def digests_of(
     survey = settings.survey.model_dump()
     return Digests(
         model=model,
-        detections=digest(survey, settings.decode.frame_height, detect, detector),
+        detections=digest(ALGORITHMS, survey, settings.decode.frame_height, detect, detector),
         events=events_digest(tracking, ethogram),
         max_gap_s=tracking.max_gap_s,
     )
@@ -55,7 +58,8 @@ def digests_of(
 
 def events_digest(tracking: TrackSettings, ethogram: Ethogram) -> str:
     """Digest of what tracks and bouts depend on beside the detections."""
-    return digest(dataclasses.asdict(tracking), dataclasses.asdict(ethogram))
+    rules = [(behaviour.name, dataclasses.asdict(behaviour.rule)) for behaviour in ethogram.behaviours]
+    return digest(ALGORITHMS, dataclasses.asdict(tracking), rules)
 
 
 def file_digest(path: Path) -> str:

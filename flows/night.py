@@ -62,13 +62,15 @@ class Night:
     def on_cluster(self, cpus: int) -> Iterator[None]:
         """Work on the Ray cluster that was joined, which has this many processors."""
         self._cpus = cpus
-        with self.progress:
-            yield
-        self._actors.clear()
+        try:
+            with self.progress:
+                yield
+        finally:
+            self._actors.clear()
 
     @property
     def decode_workers(self) -> int:
-        """Decode processes at once."""
+        """Decode processes at once, for each camera-day under way."""
         return self.context.settings.decode.workers or max(1, self._cpus // 2)
 
     @property
@@ -180,28 +182,63 @@ class Night:
                 self.progress.advance(outcome.recording.probe.duration_s)
 
     def _survey(self, plan: DayPlan, todo: list[Recording], size: tuple[int, int]) -> Survey:
-        """Survey with the stored plates, or with new ones from the whole camera-day, which are stored first."""
+        """When something is there, by the stored plates, or by new ones, which are stored first."""
         import ray
+        from ray.exceptions import WorkerCrashedError
 
-        from workers.actors import build_plates, survey_day
+        from workers.actors import survey_recording
+        from workers.survey import whole_video
 
-        catalog, settings = self.context.catalog, self.context.settings
+        settings, detector = self.context.settings.survey, self.context.detector
+        plates = self._plates(plan, size)
+        if not settings.skip_empty or detector.name == "given":
+            reason = "every file is to be decoded whole"
+            return Survey(plates, {r.file.video_id: whole_video(r, reason) for r in todo})
+        finder = None if detector.name == "motion" else detector
+        shared = ray.put(plates)
+        looking = [
+            survey_recording.remote(recording, size, shared, finder, settings.max_iframe_gap_s)
+            for recording in todo
+        ]
+        presence: dict[str, Presence] = {}
+        for recording, found in zip(todo, looking, strict=True):
+            try:
+                presence[recording.file.video_id] = ray.get(found)
+            except WorkerCrashedError:
+                presence[recording.file.video_id] = whole_video(recording, "its I-frames end the process")
+        return Survey(plates, presence)
+
+    def _plates(self, plan: DayPlan, size: tuple[int, int]) -> tuple[Plate, ...]:
+        """The stored plates, or new ones from the whole camera-day; a recording that ends a process is left out."""
+        import ray
+        from ray.exceptions import WorkerCrashedError
+
+        from workers.actors import build_plates
+
+        catalog = self.context.catalog
         stored = catalog.read_plates(plan.day)
-        if stored is None or any(plate.noise.shape != size for plate in stored):
-            plates: tuple[Plate, ...] = ray.get(build_plates.remote(list(plan.surveyed_with), size))
-            catalog.write_plates(
-                plan.day, [PlateRecord(p.plate_id, p.regime, p.pixels, p.noise) for p in plates]
-            )
-        else:
-            plates = tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in stored)
-        detector = (
-            self.context.detector if self.context.detector.name in ("auto", "learned", "coco") else None
-        )
-        whole = not settings.survey.skip_empty or self.context.detector.name == "given"
-        survey: Survey = ray.get(
-            survey_day.remote(todo, size, plates, detector, settings.survey.max_iframe_gap_s, whole)
-        )
-        return survey
+        if stored is not None and all(plate.noise.shape == size for plate in stored):
+            return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in stored)
+        plates: tuple[Plate, ...] = ()
+        try:
+            plates = ray.get(build_plates.remote(list(plan.surveyed_with), size))
+        except WorkerCrashedError:
+            sound = [recording for recording in plan.surveyed_with if self._is_sound(recording, size)]
+            plates = ray.get(build_plates.remote(sound, size))
+        catalog.write_plates(plan.day, [PlateRecord(p.plate_id, p.regime, p.pixels, p.noise) for p in plates])
+        return plates
+
+    def _is_sound(self, recording: Recording, size: tuple[int, int]) -> bool:
+        import ray
+        from ray.exceptions import WorkerCrashedError
+
+        from workers.actors import build_plates
+
+        try:
+            ray.get(build_plates.remote([recording], size))
+        except WorkerCrashedError:
+            return False
+        return True
 
     def _pool(self) -> list[Any]:
         from workers.actors import start_inference_actors

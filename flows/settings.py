@@ -58,7 +58,7 @@ class DecodeSettings(_Frozen):
     frame_height: int = Field(default=216, ge=64, le=2160, multiple_of=2)
     """Lines of the decoded frames; the width follows the video's aspect."""
     workers: int | None = Field(default=None, ge=1)
-    """Decode processes at once; by default half of the processors."""
+    """Decode processes at once for each camera-day under way; by default half of the processors."""
     segment_seconds: float = Field(default=300.0, ge=2.0)
     """A long span is cut into segments of this length; results do not depend on it."""
     memory_gib: float = Field(default=4.0, gt=0.5)

@@ -112,11 +112,11 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
         f"{plan['files']} files in the archive, {plan['done']} done, {plan['to_score']} to score "
         f"({plan['video_s'] / 3600:.2f} h of video), {len(plan['quarantined'])} not readable"
     ]
-    for day in plan["camera_days"]:
-        lines.append(
-            f"  {day['site']} / {day['camera']} / {day['date']}: {day['to_score']} videos, "
-            f"{day['video_s'] / 60:.1f} min{'  (' + day['note'] + ')' if day['note'] else ''}"
-        )
+    lines += [
+        f"  {day['site']} / {day['camera']} / {day['date']}: {day['to_score']} videos, "
+        f"{day['video_s'] / 60:.1f} min{'  (' + day['note'] + ')' if day['note'] else ''}"
+        for day in plan["camera_days"]
+    ]
     lines += [f"  not readable: {video['uri']}: {video['reason']}" for video in plan["quarantined"]]
     if plan["estimate_s"] is not None:
         lines.append(

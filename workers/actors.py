@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,12 @@ import ray
 
 from workers.derive import Derived, DeriveJob, derive_camera_day
 from workers.detectors import DetectorSpec
-from workers.messages import ArchiveFile, FrameChunk, GridSpan, Plate, Probe, Quarantined, Recording, Survey
+from workers.messages import ArchiveFile, FrameChunk, GridSpan, Plate, Presence, Probe, Quarantined, Recording
 from workers.score import FrameScorer, ScoredKeyframes, ScorerSpec
 from workers.segments import Segment
+
+PROBE_S = 120.0
+"""Longest time that looking at a file may take, beside its own length where pictures are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,16 @@ def decode_segment(
     yield DecodeReport(tally.frames_decoded, tally.decoder, busy_s)
 
 
+@contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer; SIGALRM keeps its default action, which C code cannot hold up."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 @ray.remote(max_retries=1, num_cpus=1)
 def probe_file(file: ArchiveFile) -> Probe | Quarantined:
     """Read what the demuxer knows about one file."""
@@ -79,7 +93,8 @@ def probe_file(file: ArchiveFile) -> Probe | Quarantined:
     from workers.probe import probe_video
 
     try:
-        return probe_video(file.path)
+        with ended_after(PROBE_S):
+            return probe_video(file.path)
     except UnreadableVideoError as error:
         return Quarantined(file, error.reason)
 
@@ -89,30 +104,25 @@ def build_plates(recordings: list[Recording], frame_size: tuple[int, int]) -> tu
     """The background plates of a camera-day."""
     from workers.survey import camera_day_plates
 
-    plates: tuple[Plate, ...] = camera_day_plates(recordings, frame_size)
+    with ended_after(PROBE_S + sum(recording.probe.duration_s for recording in recordings)):
+        plates: tuple[Plate, ...] = camera_day_plates(recordings, frame_size)
     return plates
 
 
 @ray.remote(max_retries=1, num_cpus=1)
-def survey_day(
-    recordings: list[Recording],
+def survey_recording(
+    recording: Recording,
     frame_size: tuple[int, int],
     plates: tuple[Plate, ...],
     detector: DetectorSpec | None,
     max_iframe_gap_s: float,
-    whole: bool,
-) -> Survey:
-    """When something is there in the videos of a camera-day; with ``whole``, at all times."""
-    from workers.survey import survey_video, whole_video
+) -> Presence:
+    """When something is there in one video."""
+    from workers.survey import survey_video
 
-    if whole:
-        presence = {r.file.video_id: whole_video(r, "every file is to be decoded whole") for r in recordings}
-        return Survey(plates, presence)
     finder = None if detector is None else detector.build()
-    presence = {
-        r.file.video_id: survey_video(r, plates, frame_size, finder, max_iframe_gap_s) for r in recordings
-    }
-    return Survey(plates, presence)
+    with ended_after(PROBE_S + recording.probe.duration_s):
+        return survey_video(recording, plates, frame_size, finder, max_iframe_gap_s)
 
 
 @ray.remote(max_retries=2, num_cpus=1)
@@ -146,12 +156,11 @@ class InferenceActor:
 def start_inference_actors(spec: ScorerSpec, count: int) -> list[Any]:
     """Start a pool of inference actors, and wait for them; each takes a GPU where the device is CUDA.
 
-    They are waited for because decode tasks, which hold their processors until their chunks are taken, could
-    otherwise keep the last actor from ever being placed.
+    They reserve no processor: decode tasks, which hold theirs until their chunks are taken, could otherwise keep
+    an actor that was restarted from ever being placed.
     """
-    gpu = spec.device == "cuda"
     options = InferenceActor.options(  # type: ignore[attr-defined]
-        num_cpus=1 if gpu else 0, num_gpus=1 if gpu else 0
+        num_cpus=0, num_gpus=1 if spec.device == "cuda" else 0
     )
     actors = [options.remote(spec) for _ in range(count)]
     ray.get([actor.ready.remote() for actor in actors])

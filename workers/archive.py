@@ -61,6 +61,8 @@ DEFAULT_PATTERN = (
 )
 """``<site>/<camera>/<camera>_<YYYYmmddTHHMMSSZ>.mp4``."""
 SAMPLE_BYTES = 64 * 1024
+UNREADABLE = "unreadable"
+"""Fingerprint of links and of files that cannot be opened."""
 OVERLAP_SLACK_S = 2.0
 """Names of files tell the start to a second, and cameras often write a moment twice."""
 
@@ -123,15 +125,20 @@ def _archive_file(folder: Path, path: Path) -> ArchiveFile | None:
     is_openable = path.is_file() and not is_link
     if suffix not in VIDEO_SUFFIXES and not (is_openable and looks_like_video(path)):
         return None
-    status = path.lstat()
+    try:
+        status = path.lstat()
+        fingerprint = _fingerprint(path, status.st_size) if is_openable else UNREADABLE
+    except FileNotFoundError:
+        return None
+    except OSError:
+        # Listed all the same: the probe says why it cannot be opened.
+        status, fingerprint = path.lstat(), UNREADABLE
     return ArchiveFile(
         video_id=layout.video_id_of(uri),
         uri=uri,
         path=str(path),
         size_bytes=status.st_size,
-        fingerprint=_fingerprint(path, status.st_size)
-        if is_openable
-        else hashlib.blake2b(b"link").hexdigest()[:32],
+        fingerprint=fingerprint,
         file_time=dt.datetime.fromtimestamp(status.st_mtime, dt.UTC),
     )
 

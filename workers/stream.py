@@ -118,7 +118,7 @@ class CameraDayStream:
         self._videos = {r.file.video_id: _OpenVideo(r, len(segments[r.file.video_id])) for r in recordings}
 
     def __iter__(self) -> Iterator[ScoredVideo | FailedVideo]:
-        """Yield each video as it is finished; raises what an actor raised, which no video is to blame for."""
+        """Yield each video as it is finished."""
         yield from self._finished()
         while self._videos:
             self._start_segments()
@@ -194,11 +194,10 @@ class CameraDayStream:
         scoring.video.unfinished -= 1
         try:
             part = ray.get(scored)
-        except RayTaskError:
+        except RayTaskError as error:
             failures = [decode_failure(chunk) for chunk in scoring.chunks if chunk is not None]
-            if not any(failures):
-                raise
-            scoring.video.failure = scoring.video.failure or next(filter(None, failures))
+            unexpected = f"scoring failed unexpectedly: {type(error.cause).__name__}: {error.cause}"
+            scoring.video.failure = scoring.video.failure or next(filter(None, failures), unexpected)
             return
         scoring.video.parts.append(part)
         self._on_progress(len(keyframe_indices(part.keyframes)))

@@ -26,6 +26,9 @@ __all__ = ["DecodeTally", "decode_iframes", "decode_span", "limit_address_space"
 MAX_HOLD_S = 1.0
 """A frame that is too damaged to decode is shown as the one before it, if that is not older than this."""
 BATCH_FRAMES = 16
+NO_FAULTS = 1e-9
+"""Share of frames that decord may make up: when a damaged one is lost it shifts all that follow by one, and
+notices only at the end, where it goes back and shows a frame twice; with this it raises an error there."""
 
 
 @dataclass(slots=True)
@@ -124,41 +127,51 @@ def _decord_pictures(
 
 def _read_piece(
     piece: Piece, probe: Probe, positions: NDArray[np.int64], size: tuple[int, int], path: str
-) -> Iterator[NDArray[np.uint8]]:
+) -> list[NDArray[np.uint8]]:
+    """Read some frames of a piece, and its last one, by which a lost frame is noticed."""
     import decord  # here only: it is built for x86-64, and no other stage may load its libraries
 
-    failures = (decord.DECORDError, RuntimeError, IndexError, AssertionError)
+    failures = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, IndexError, AssertionError)
     decord.logging.set_level(decord.logging.QUIET)
+    pictures: list[NDArray[np.uint8]] = []
     try:
         reader = decord.VideoReader(
-            piece.data, ctx=decord.cpu(0), height=size[0], width=size[1], num_threads=1, fault_tol=1
+            piece.data,
+            ctx=decord.cpu(0),
+            height=size[0],
+            width=size[1],
+            num_threads=1,
+            fault_tol=NO_FAULTS,
         )
         _check_piece(reader, piece, probe, path)
-        requests = reads_without_seeks(positions, np.array(reader.get_key_indices()))
+        keys = np.array(reader.get_key_indices())
+        requests = reads_without_seeks(positions, len(piece.frame_indices) - 1, keys)
         for start in range(0, len(requests), BATCH_FRAMES):
             batch = requests[start : start + BATCH_FRAMES]
-            pictures = reader.get_batch([position for position, _ in batch]).asnumpy()
-            for picture, (_, is_wanted) in zip(pictures, batch, strict=True):
-                if is_wanted:
-                    yield picture
+            read = reader.get_batch([position for position, _ in batch]).asnumpy()
+            pictures += [picture for picture, (_, is_wanted) in zip(read, batch, strict=True) if is_wanted]
     except failures as error:
         message = str(error).partition("\n")[0].rpartition("Check failed: ")[2]
         raise _DecordError(message or type(error).__name__) from error
+    return pictures
 
 
-def reads_without_seeks(positions: NDArray[np.int64], keys: NDArray[np.int64]) -> list[tuple[int, bool]]:
-    """The frames to ask decord for, and which of them are wanted.
+def reads_without_seeks(
+    positions: NDArray[np.int64], last: int, keys: NDArray[np.int64]
+) -> list[tuple[int, bool]]:
+    """The frames to ask decord for, up to the last one of a piece, and which of them are wanted.
 
     decord skips frames by decoding them without scaling, which saves half of the time; but where the skip
     passes an I-frame it seeks, and its seeks are not trusted. So every frame up to such an I-frame is read.
     """
     requests: list[tuple[int, bool]] = []
     current = 0
-    for position in positions.tolist():
+    wanted = set(positions.tolist())
+    for position in sorted(wanted | {last}):
         passed = keys[(keys > current) & (keys <= position)]
         if passed.size:
             requests += [(frame, False) for frame in range(current, min(int(passed[-1]) + 1, position))]
-        requests.append((position, True))
+        requests.append((position, position in wanted))
         current = position + 1
     return requests
 

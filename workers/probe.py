@@ -44,6 +44,8 @@ MAX_DURATION_S = 48 * 3600.0
 MAX_GAP_S = 3600.0
 DEFAULT_FRAME_S = 1 / 25
 """Assumed length of the only frame of a file that states none."""
+MAX_GROUP_FRAMES = 600
+"""decord's frames are held until their group of pictures is verified."""
 DECORD_FORMATS = {"yuv420p", "yuvj420p"}
 OPEN_OPTIONS = {
     "protocol_whitelist": "file",
@@ -321,9 +323,14 @@ def _pyav_reasons(
         (pixel_format not in DECORD_FORMATS, f"{pixel_format} pixels"),
         (not packets.keys[0], "the first shown frame is no I-frame"),
         (not packets.only_idr or _has_leading_frames(packets), "groups of pictures that are not closed"),
+        (_longest_group(packets.keys) > MAX_GROUP_FRAMES, "I-frames that are too far apart"),
         (has_twins, "two frames have the same time"),
     )
     return [reason for applies, reason in checks if applies]
+
+
+def _longest_group(keys: NDArray[np.bool_]) -> int:
+    return int(np.diff(np.flatnonzero(keys), append=len(keys)).max())
 
 
 def _shifts_start(mp4: Mp4Facts) -> bool:

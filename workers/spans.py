@@ -21,7 +21,8 @@ from workers.messages import Probe
 from workers.probe import open_container, video_stream
 from workers.pyav_reader import FramePlaces, iframe_before, seek_to_frame
 
-MAX_PIECE_BYTES = 16 * 1024 * 1024
+PIECE_FRAMES = 60
+"""A piece ends at the first I-frame after this many frames: few enough to hold until they are verified."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +38,7 @@ def copy_pieces(path: str, probe: Probe, first_frame: int, last_frame: int) -> I
     """Copy the packets from the I-frame before ``first_frame`` up to ``last_frame``.
 
     Each piece starts with an I-frame and, but for the last, ends before one, the first after
-    ``MAX_PIECE_BYTES``. The groups must be closed, as the probe has found.
+    ``PIECE_FRAMES`` frames. The groups must be closed, as the probe has found.
 
     Raises:
         DecodeMismatchError: the packets are not those that the probe found.
@@ -55,7 +56,7 @@ def copy_pieces(path: str, probe: Probe, first_frame: int, last_frame: int) -> I
             index = places.index_of(packet, stream) if packet.size else None
             if index is None or index < start:
                 continue
-            if packet.is_keyframe and sum(part.size for part in packets) >= MAX_PIECE_BYTES:
+            if packet.is_keyframe and len(packets) >= PIECE_FRAMES:
                 yield _wrap(stream, packets, indices, path)
                 packets, indices = [], []
             packets.append(packet)

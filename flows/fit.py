@@ -58,7 +58,7 @@ def train(
             module.momentum = recipe.batch_norm_momentum
     network.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(decay_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate_share(step, recipe))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, recipe))
     weights = sampling_weights(windows, len(behaviours))
     bf16 = computes_bf16("cpu")
     started, recent = time.monotonic(), np.zeros(3)
@@ -86,7 +86,7 @@ def train(
     return network.eval()
 
 
-def _learning_rate_share(step: int, recipe: Recipe) -> float:
+def learning_rate_share(step: int, recipe: Recipe) -> float:
     """Linear warm-up, then a half cosine down to zero."""
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps

@@ -2,8 +2,8 @@
 
 Nothing is learnt: cranes of one flock look alike, and a descriptor trained on simulated birds would not carry
 over. What does tell neighbours apart is size and plumage (a brown juvenile beside white adults), so the 64
-numbers describe the size of the box, the brightness and the colour of what stands out against the
-surroundings of the box, and coarsely where in the box it stands out.
+numbers describe the size of the box, and the brightness and the colour of what stands out against the
+surroundings of the box. Where in the box it stands out is left out, since that is posture.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 EMBEDDING_SIZE = 64
-"""Blocks of 16 (size), 16 (brightness), 8 + 8 (colour) and 16 (place in the box)."""
+"""Blocks of 16 (size), 24 (brightness) and 12 + 12 (colour)."""
 _GRID = 16
 _MARGIN = 0.25
 """The surroundings are a band around the box of this share of its size."""
-_WEIGHTS = (1.0, 1.0, 0.7, 0.7, 0.4)
-"""Weight of each block: posture changes where in the box the bird is, so that counts least."""
+_WEIGHTS = (0.5, 1.0, 0.7, 1.0)
+"""Weight of each block: a lowered head or a spread wing changes the size of the box, so that counts least."""
 
 
 def describe(frame: NDArray[np.uint8], xyxy: NDArray[np.float32]) -> NDArray[np.int8]:
@@ -42,10 +42,9 @@ def describe(frame: NDArray[np.uint8], xyxy: NDArray[np.float32]) -> NDArray[np.
     grey = inside.mean(dim=1)
     blocks = (
         _histogram(_log_size(boxes, height)[:, None], torch.ones(len(boxes), 1), 0.0, 5.0, 16),
-        _histogram(grey.flatten(1), figure.flatten(1), 0.0, 1.0, 16),
-        _histogram((inside[:, 0] - inside[:, 1]).flatten(1), figure.flatten(1), -0.12, 0.25, 8),
-        _histogram((inside[:, 1] - inside[:, 2]).flatten(1), figure.flatten(1), -0.15, 0.25, 8),
-        torch.nn.functional.avg_pool2d(figure[:, None], _GRID // 4).flatten(1),
+        _histogram(grey.flatten(1), figure.flatten(1), 0.0, 1.0, 24),
+        _histogram((inside[:, 0] - inside[:, 1]).flatten(1), figure.flatten(1), -0.12, 0.25, 12),
+        _histogram((inside[:, 1] - inside[:, 2]).flatten(1), figure.flatten(1), -0.15, 0.25, 12),
     )
     parts = [
         weight * torch.nn.functional.normalize(block, dim=1)

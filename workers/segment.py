@@ -20,11 +20,9 @@ from model.ethogram import Ethogram
 from storage.records import EventRecord, IndividualRecord
 from workers.bouts import Floats, Stretch, apply_rules, decide, smooth, stretches
 from workers.track import (
-    DEFAULT_SETTINGS,
     CameraDayTracks,
     Chain,
     TrackInput,
-    TrackSettings,
     chains,
     visible_for_s,
 )
@@ -69,18 +67,17 @@ def segment_camera_day(
     ethogram: Ethogram,
     model_digest: str,
     config_digest: str,
-    settings: TrackSettings = DEFAULT_SETTINGS,
 ) -> list[EventRecord]:
     """Bouts of all individuals of one camera-day, in the order of their start.
 
-    ``settings`` are those with which ``tracks`` were made. Bouts go on from one recording to the next where
+    Bouts go on from one recording to the next where
     identities do; at the end of a camera-day they are cut.
 
     Raises:
         ValueError: the probabilities are not those of ``ethogram``.
     """
     events: list[EventRecord] = []
-    for chain in chains(videos, settings):
+    for chain in chains(videos, tracks.settings):
         samples = _chain_samples(chain)
         if samples.p_behaviour.shape[1:] != (len(ethogram.names),) and len(samples.time_s):
             raise ValueError(

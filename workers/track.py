@@ -45,9 +45,6 @@ class TrackSettings:
     """Boxes of which more than this share lies inside a surer one show the same bird."""
 
 
-DEFAULT_SETTINGS = TrackSettings()
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackInput:
     """The stored boxes of one recording, with its place in time."""
@@ -82,6 +79,8 @@ class CameraDayTracks:
     """In the order in which they were first seen."""
     owner: Mapping[str, NDArray[np.int32]]
     """By video and row, the index in ``individuals``, or -1 where a box is in no confirmed track."""
+    settings: TrackSettings
+    """With which they were made."""
 
     def individual_ids(self, video_id: str) -> tuple[str, ...]:
         """The individual of each row of one video; empty for rows in no confirmed track."""
@@ -189,7 +188,7 @@ def track_camera_day(
     rank = np.full(len(found) + 1, NO_TRACK, np.int32)  # the last one is that of NO_TRACK
     rank[order] = np.arange(len(found), dtype=np.int32)
     owner = {video_id: rank[of_row] for video_id, of_row in numbers.items()}
-    return CameraDayTracks(tuple(found[k] for k in order), owner)
+    return CameraDayTracks(tuple(found[k] for k in order), owner, settings)
 
 
 def _follows(carry: TrackCarry, chain: Chain, settings: TrackSettings) -> bool:
@@ -304,7 +303,7 @@ def _summary(
 
 
 def carry_from(
-    videos: Sequence[TrackInput], records: Iterable[TrackRecord], settings: TrackSettings = DEFAULT_SETTINGS
+    videos: Sequence[TrackInput], records: Iterable[TrackRecord], settings: TrackSettings
 ) -> TrackCarry | None:
     """What the camera-day after ``videos`` has to know of it, or None where it had no recording.
 

@@ -321,3 +321,12 @@ def test_rules_keep_every_sample_in_exactly_one_stretch() -> None:
     covered = [k for stretch in result for k in range(stretch.first, stretch.stop)]
     assert covered == list(range(10))
     assert all(a.state != b.state for a, b in itertools.pairwise(result))
+
+
+def test_a_longer_pause_that_tracking_was_told_to_bridge_is_bridged_here_too() -> None:
+    first = recording("ffff", video_id="a")
+    second = recording("ffff", video_id="b", start=START + dt.timedelta(seconds=4 * STEP_S + 8))
+    tracks = track_camera_day([first, second], TrackSettings(max_gap_s=10.0), None)
+    events = segment_camera_day([first, second], tracks, ALL_PLAIN, "model", "config")
+    assert [e.behaviour for e in events] == ["feeding", "not_visible", "feeding"]
+    assert len(events_of(first, second)) == 2

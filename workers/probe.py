@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from workers.errors import (
     UnsupportedCodecError,
 )
 from workers.messages import DecoderName, Probe
-from workers.nal import key_kind, length_size
+from workers.packets import DEFAULT_FRAME_S, PacketTable, read_packets
 
 CODECS = {
     "h264",
@@ -42,8 +41,6 @@ DECODER_ALIASES = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "lib
 MAX_SIDE_PX = 4096
 MAX_DURATION_S = 48 * 3600.0
 MAX_GAP_S = 3600.0
-DEFAULT_FRAME_S = 1 / 25
-"""Assumed length of the only frame of a file that states none."""
 MAX_GROUP_FRAMES = 600
 """decord's frames are held until their group of pictures is verified."""
 DECORD_FORMATS = {"yuv420p", "yuvj420p"}
@@ -106,30 +103,12 @@ def _safe_file(path: Path, root: str | Path | None) -> Path:
     return resolved
 
 
-@dataclass(frozen=True, slots=True)
-class _Packets:
-    """The frames' packets, in decoding order."""
-
-    times: NDArray[np.int64]
-    """Presentation time in the stream's time base."""
-    keys: NDArray[np.bool_]
-    sizes: NDArray[np.int64]
-    has_times: bool
-    only_idr: bool
-    """Whether every key packet is an instantaneous refresh."""
-    dropped: int
-    """Frames before the first I-frame, which nobody can decode."""
-    hidden: int
-    """Frames that an edit list keeps from being shown."""
-    last_duration: int
-
-
 def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Probe:
     stream = video_stream(opened, file)
     codec = _codec_name(stream, file)
     context = stream.codec_context
     _check_size(context.width, context.height, file)
-    packets = _read_packets(opened, stream, container, codec, file)
+    packets = read_packets(opened, stream, container, codec, file)
     time_base = float(stream.time_base)
     order = np.argsort(packets.times, kind="stable")
     ticks = packets.times[order]
@@ -181,63 +160,6 @@ def _check_size(width: int, height: int, file: Path) -> None:
             f"the frames are {width}x{height}, at most {MAX_SIDE_PX}x{MAX_SIDE_PX} is read; scale it down",
             file,
         )
-
-
-def _read_packets(opened: Any, stream: Any, container: str, codec: str, file: Path) -> _Packets:
-    pts: list[int | None] = []
-    dts: list[int | None] = []
-    keys: list[bool] = []
-    sizes: list[int] = []
-    dropped, hidden, last_duration, only_idr, started = 0, 0, 0, True, False
-    prefix_bytes = length_size(codec, stream.codec_context.extradata or b"")
-    for packet in opened.demux(stream):
-        if packet.size == 0:
-            continue
-        kind = key_kind(codec, memoryview(packet), prefix_bytes) if packet.is_keyframe else "predicted"
-        started = started or packet.is_keyframe
-        only_idr = only_idr and not (packet.is_keyframe and kind != "refresh")
-        if packet.is_discard:
-            hidden += 1
-            continue
-        if not started:
-            dropped += 1
-            continue
-        pts.append(packet.pts)
-        dts.append(packet.dts)
-        keys.append(kind != "predicted")
-        sizes.append(packet.size)
-        last_duration = packet.duration or last_duration
-        last_is_corrupt = packet.is_corrupt
-    if sizes and last_is_corrupt:  # the file ends in the middle of this frame
-        for column in (pts, dts, keys, sizes):
-            column.pop()
-    if not sizes:
-        raise DamagedVideoError("the file holds no frame that could be decoded", file)
-    times, has_times = _frame_ticks(pts, dts, stream)
-    has_times = has_times and not (container == "avi" and _avi_times_mislead(stream, pts))
-    key_array, size_array = np.array(keys, np.bool_), np.array(sizes, np.int64)
-    if has_times and keys[0]:  # shown before the first I-frame but predicted from a frame that is not there
-        decodable = times >= times[0]
-        dropped += int((~decodable).sum())
-        times, key_array, size_array = times[decodable], key_array[decodable], size_array[decodable]
-    return _Packets(times, key_array, size_array, has_times, only_idr, dropped, hidden, last_duration)
-
-
-def _frame_ticks(pts: list[int | None], dts: list[int | None], stream: Any) -> tuple[NDArray[np.int64], bool]:
-    """Times in the stream's time base, and whether they are the frames' own."""
-    if all(tick is not None for tick in pts):
-        return np.array(pts, np.int64), True
-    if all(tick is not None for tick in dts) and len(set(dts)) == len(dts):
-        return np.sort(np.array(dts, np.int64)), False
-    rate = stream.average_rate or stream.guessed_rate or 1 / DEFAULT_FRAME_S
-    return np.rint(np.arange(len(pts)) / float(rate * stream.time_base)).astype(np.int64), False
-
-
-def _avi_times_mislead(stream: Any, pts: list[int | None]) -> bool:
-    """AVI stores no times: reordered frames get those of decoding, and damage shifts all that follow."""
-    listed = sum(entry.size > 0 for entry in stream.index_entries)
-    is_reordered = bool(stream.codec_context.has_b_frames) and pts == sorted(pts, key=lambda tick: tick or 0)
-    return is_reordered or (listed > 0 and listed != len(pts))
 
 
 def _check_times(times_s: NDArray[np.float64], file: Path) -> None:
@@ -298,7 +220,7 @@ def _creation_time(opened: Any, stream: Any) -> dt.datetime | None:
 
 
 def _choose_decoder(
-    container: str, codec: str, pixel_format: str, packets: _Packets, mp4: Mp4Facts, missing: str
+    container: str, codec: str, pixel_format: str, packets: PacketTable, mp4: Mp4Facts, missing: str
 ) -> tuple[DecoderName, str]:
     reasons = _pyav_reasons(container, codec, pixel_format, packets, mp4)
     if missing:
@@ -309,7 +231,7 @@ def _choose_decoder(
 
 
 def _pyav_reasons(
-    container: str, codec: str, pixel_format: str, packets: _Packets, mp4: Mp4Facts
+    container: str, codec: str, pixel_format: str, packets: PacketTable, mp4: Mp4Facts
 ) -> list[str]:
     has_twins = len(np.unique(packets.times)) < len(packets.times)
     checks = (
@@ -322,23 +244,13 @@ def _pyav_reasons(
         (codec not in ("h264", "hevc"), f"{codec} is decoded by PyAV"),
         (pixel_format not in DECORD_FORMATS, f"{pixel_format} pixels"),
         (not packets.keys[0], "the first shown frame is no I-frame"),
-        (not packets.only_idr or _has_leading_frames(packets), "groups of pictures that are not closed"),
-        (_longest_group(packets.keys) > MAX_GROUP_FRAMES, "I-frames that are too far apart"),
+        (not packets.only_idr or packets.has_leading_frames, "groups of pictures that are not closed"),
+        (packets.longest_group > MAX_GROUP_FRAMES, "I-frames that are too far apart"),
         (has_twins, "two frames have the same time"),
     )
     return [reason for applies, reason in checks if applies]
 
 
-def _longest_group(keys: NDArray[np.bool_]) -> int:
-    return int(np.diff(np.flatnonzero(keys), append=len(keys)).max())
-
-
 def _shifts_start(mp4: Mp4Facts) -> bool:
     """An encoder's usual edit list is one entry that skips the reordering delay; anything else is a cut."""
     return len(mp4.edits) > 1 or any(start < 0 for _, start in mp4.edits)
-
-
-def _has_leading_frames(packets: _Packets) -> bool:
-    """Whether a frame is shown before the I-frame that precedes it in decoding order."""
-    places = np.maximum.accumulate(np.where(packets.keys, np.arange(len(packets.keys)), 0))
-    return bool((packets.times < packets.times[places]).any())

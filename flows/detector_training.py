@@ -26,13 +26,14 @@ from flows.detector_card import DetectorCard, Sample, score_table, write_card
 from model.detector import DetectorShape, build_detector, load_detector, save_detector
 from model.detector_augment import FrameTruth
 from model.detector_training import DetectorRecipe, train_detector
+from model.engines.torch_engine import computes_bf16
 from workers.clips import TruthBox, frame_times, grid_indices, light_of_videos, read_truth
 from workers.errors import BadTruthError
 from workers.messages import KEYFRAME_STEP
 
 FRAME_HEIGHT = 216
 """Lines of the frames, as the pipeline decodes them by default."""
-KEYFRAMES = 6000
+KEYFRAMES = 8000
 """Keyframes to train on, spread evenly over the videos."""
 TEST_KEYFRAMES = 1500
 EMPTY_SHARE = 0.1
@@ -205,7 +206,8 @@ def train(
         holding = collect_keyframes(archive, held, keyframes // KEPT_OUT, recipe.seed + 1, Path(folder))
         started = time.monotonic()
         detector = build_detector(shape)
-        train_detector(detector, training.frames, training.truths, recipe, _Progress(recipe.steps))
+        progress = _Progress(recipe.steps)
+        train_detector(detector, training.frames, training.truths, recipe, progress, computes_bf16("cpu"))
         minutes = (time.monotonic() - started) / 60
         min_score, nms_iou = choose_limits(detector, holding)
         info = save_detector(detector, weights, shape, TRAINED_ON, min_score, nms_iou)

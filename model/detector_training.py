@@ -24,7 +24,7 @@ CENTRE_RADIUS_PX = 6.0
 class DetectorRecipe:
     """How the detector is trained; one budget of frames, so that a slower machine gives the same weights."""
 
-    frame_budget: int = 24_000
+    frame_budget: int = 36_000
     """Frames seen in all, repeats counted."""
     batch_size: int = 12
     learning_rate: float = 2e-3

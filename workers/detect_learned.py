@@ -41,6 +41,9 @@ _ZERO_EPSILON = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 class LearnedDetector:
     """The project's small bird detector; by default with the weights that ship with it."""
 
+    info: DetectorInfo
+    """What the weights say about themselves: on what they were trained, their digest."""
+
     def __init__(
         self,
         weights: Path | None = None,
@@ -61,9 +64,6 @@ class LearnedDetector:
         """
         self._network, self.info = load_detector(weights or embedded_detector(), min_score, max_boxes, device)
         self._device = device
-
-    info: DetectorInfo
-    """What the weights say about themselves: on what they were trained, their digest."""
 
     def detect(self, keyframes: Keyframes, plates: tuple[Plate, ...] = ()) -> list[Boxes]:
         """Boxes of the birds in each keyframe, best first; the plates are not looked at."""

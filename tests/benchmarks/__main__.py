@@ -32,7 +32,9 @@ VIDEOS, SECONDS, SEED = 2, 60.0, 41
 
 def main() -> None:
     """Simulate, measure, print."""
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {platform.python_version()}")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {platform.python_version()}"
+    )
     with tempfile.TemporaryDirectory(prefix="aviaflow-bench-") as folder:
         root = Path(folder)
         simulated_s = timed(lambda: simulate_archive(root, videos=VIDEOS, seconds=SECONDS, seed=SEED))
@@ -62,6 +64,7 @@ def run_rows(root: Path) -> None:
         night = Night(open_context(archive, store, Settings()), False, Progress())
         with night.on_cluster(cpus):
             plans = night.plan()
+            night.begin(plans)
             started = time.perf_counter()
             for plan in plans:
                 night.score_day(plan)

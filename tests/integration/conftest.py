@@ -46,10 +46,11 @@ def run(cluster: int) -> Callable[[Path, Path, Settings], dict[str, Any]]:
         if not night.lookup.nothing_to_do:
             with night.on_cluster(cluster):
                 plans = night.plan()
+                night.begin(plans)
                 for plan in plans:
                     night.score_day(plan)
                     outcomes.append(night.derive_day(plan))
-                outcomes += night.settle_following(plans)
+                outcomes += night.settle_following()
         return summarise(night, outcomes, 1.0)
 
     return run_night

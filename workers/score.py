@@ -49,6 +49,8 @@ class FrameScorer:
 
     def __init__(self, spec: ScorerSpec) -> None:
         os.environ["OMP_NUM_THREADS"] = str(spec.threads)
+        # Threads that spin while they wait would take the processors that decoding needs.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import torch
 
         from workers.infer import Scorer

@@ -8,10 +8,10 @@ without one of cameras of ``DIR`` that were kept out of the training.
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,8 @@ FRAME_HEIGHT = 216
 KEYFRAMES = 8000
 """Keyframes to train on, spread evenly over the videos."""
 TEST_KEYFRAMES = 1500
+RESTING_KEYFRAMES = 75
+"""A bird that is in at least so many keyframes of a video, 20 s, and moves in none of them is a resting one."""
 EMPTY_SHARE = 0.1
 """Share of the training keyframes in which nothing is there."""
 KEPT_OUT = 8
@@ -55,7 +57,7 @@ class KeyframeSet:
     """RGB pixels, shape ``(N, H, W, 3)``."""
     truths: tuple[FrameTruth, ...]
     resting: tuple[NDArray[np.bool_], ...]
-    """Per keyframe, which of its birds never move in the whole archive."""
+    """Per keyframe, which of its birds rest through the video."""
     infrared: NDArray[np.bool_]
     """Which keyframes are infrared, shape ``(N,)``."""
 
@@ -81,7 +83,6 @@ def collect_keyframes(root: Path, videos: Sequence[str], count: int, seed: int, 
         BadTruthError: truth and videos do not fit together.
     """
     truth = read_truth(root / "truth")
-    resting = _resting_individuals(root / "truth" / "individuals.csv")
     infrared = dict(zip(videos, light_of_videos(root / "truth" / "reserve.json", list(videos)), strict=True))
     rng = np.random.default_rng(seed)
     frames: NDArray[np.uint8] | None = None
@@ -90,7 +91,7 @@ def collect_keyframes(root: Path, videos: Sequence[str], count: int, seed: int, 
     dark: list[bool] = []
     per_video = max(1, count // len(videos))
     for video in videos:
-        camera = Path(video).parent.name
+        resting = _resting_individuals(truth.get(video, {}))
         for grid, pixels in _decode_some(root / "archive" / video, truth.get(video, {}), per_video, rng):
             if frames is None:
                 shape = (per_video * len(videos), *pixels.shape)
@@ -100,7 +101,7 @@ def collect_keyframes(root: Path, videos: Sequence[str], count: int, seed: int, 
             frames[len(truths)] = pixels
             birds = [box for box in truth.get(video, {}).get(grid, []) if box.label >= 0]
             truths.append(_frame_truth(birds, pixels.shape[0], pixels.shape[1]))
-            rests.append(np.array([(camera, bird.individual) in resting for bird in birds], bool))
+            rests.append(np.array([bird.individual in resting for bird in birds], bool))
             dark.append(infrared[video].startswith("infrared"))
         log.info("decoded %d keyframes", len(truths))
     if frames is None:
@@ -108,10 +109,12 @@ def collect_keyframes(root: Path, videos: Sequence[str], count: int, seed: int, 
     return KeyframeSet(frames[: len(truths)], tuple(truths), tuple(rests), np.array(dark, bool))
 
 
-def _resting_individuals(path: Path) -> set[tuple[str, str]]:
-    """Camera and id of the individuals that never visibly move."""
-    with path.open(newline="") as file:
-        return {(row["camera"], row["individual_id"]) for row in csv.DictReader(file) if row["moves"] == "0"}
+def _resting_individuals(truth: Mapping[int, Sequence[TruthBox]]) -> set[str]:
+    """Individuals of one video that are long in it and never move, which motion against a plate cannot see."""
+    birds = [box for boxes in truth.values() for box in boxes if box.label >= 0]
+    keyframes = Counter(bird.individual for bird in birds)
+    moving = {bird.individual for bird in birds if bird.dynamic}
+    return {name for name, count in keyframes.items() if count >= RESTING_KEYFRAMES and name not in moving}
 
 
 def _decode_some(
@@ -211,10 +214,13 @@ def train(
         minutes = (time.monotonic() - started) / 60
         min_score, nms_iou = choose_limits(detector, holding)
         info = save_detector(detector, weights, shape, TRAINED_ON, min_score, nms_iou)
-        tested = holding
+        tested, tested_on = holding, f"{len(kept_out)} cameras kept out of the training"
         if test is not None:
             videos = [video for camera in list_cameras(test).values() for video in camera]
             tested = collect_keyframes(test, videos, TEST_KEYFRAMES, recipe.seed + 2, Path(folder))
+            tested_on = (
+                f"{len(videos)} unseen videos of {', '.join(sorted({v.split('/')[0] for v in videos}))}"
+            )
         sample = look(load_detector(weights)[0], tested)
         card = DetectorCard(
             info=info,
@@ -226,7 +232,7 @@ def train(
             birds=sum(int((~truth.ignored).sum()) for truth in training.truths),
             minutes=minutes,
             threads=torch.get_num_threads(),
-            tested_on="another archive" if test is not None else "cameras kept out of the training",
+            tested_on=tested_on,
             scores=score_table(sample, min_score),
         )
     write_card(card, out / "crane_detector.CARD.md")

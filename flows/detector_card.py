@@ -117,8 +117,9 @@ def render_card(card: DetectorCard) -> str:
     return f"""# crane_detector: the embedded detector's weights
 
 **Trained on {card.info.trained_on} only.** No real crane was seen in training, and no figure below says how
-well it does on real video. A reserve that relies on its boxes trains on its own, or uses a detector that was
-trained on photographs.
+well it does on real video: on eight real clips without a crane the first version put 0.05 to 4.4 boxes on a
+frame, on other animals and on background. A reserve that relies on its boxes trains on its own, or uses a
+detector that was trained on photographs.
 
 Digest `{card.info.digest}`, {card.parameters / 1e6:.2f} M parameters, {card.size_bytes / 1e6:.2f} MB in half
 precision. It looks at one RGB frame at a time, of any size; it learned from frames of 216 lines with birds of
@@ -134,6 +135,9 @@ never move in it; motion against a background plate cannot see them.
 | | birds | recall | precision |
 |---|---|---|---|
 {rows}
+
+What it misses are birds of which another covers more than half: two boxes that overlap by more than that are
+taken for one.
 
 ## How it was trained
 

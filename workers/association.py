@@ -68,6 +68,17 @@ def assign(cost: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return row[kept], column[kept]
 
 
+def change_of_behaviour(doing: NDArray[np.float32], other: NDArray[np.float32]) -> Floats:
+    """How much of the probability of behaviours would have to change, 0 to 1, shape ``(M, N)``.
+
+    ``doing`` ``(M, C)`` and ``other`` ``(N, C)`` are probabilities; rows of zeros are not known and cost nothing.
+    Within a quarter of a second a bird seldom does something else: one that rests is not the one that flies by.
+    """
+    known: NDArray[np.bool_] = np.outer(doing.any(axis=1), other.any(axis=1))
+    changed = 0.5 * np.abs(doing[:, None] - other[None]).sum(axis=2, dtype=np.float64)
+    return np.where(known, np.minimum(changed, 1.0), 0.0)
+
+
 def unlikeness(
     shape: Floats,
     look: NDArray[np.float32],

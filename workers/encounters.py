@@ -22,10 +22,8 @@ FORESIGHT_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class EncounterSettings:
-    """What an encounter is and when its outcome is put right; lengths are in body lengths."""
+    """What an encounter is and when its outcome is put right."""
 
-    near_lengths: float = 0.4
-    """Birds whose feet are closer than this are in an encounter."""
     pause_s: float = 2.0
     """Encounters of the same two within this time are one."""
     calm_s: float = 10.0
@@ -63,18 +61,20 @@ class _Portrait:
 
 
 def settle_encounters(
-    rows: Rows, labels: NDArray[np.int64], settings: EncounterSettings
+    rows: Rows, labels: NDArray[np.int64], doubtful: RowNumbers, settings: EncounterSettings
 ) -> NDArray[np.int64]:
     """Exchange the identities of two tracks from an encounter on, where they fit better that way.
 
-    Encounters are settled in the order in which they end, each with what the earlier ones decided. Returns
-    the new labels ``(N,)``; labels of fixed rows do not change.
+    ``doubtful`` ``(P, 2)`` are the pairs of rows whose links could as well have been exchanged: encounters
+    are where two tracks have such rows. They are settled in the order in which they end, each with what the
+    earlier ones decided. Returns the new labels ``(N,)``; labels of fixed rows do not change.
     """
-    near = _near_pairs(rows, labels, settings.near_lengths)
-    calm = np.ones(len(labels), np.bool_)
-    calm[near.ravel()] = False
+    near = doubtful[(labels[doubtful] != NO_TRACK).all(axis=1)]
+    near = near[labels[near[:, 0]] != labels[near[:, 1]]]
     if not len(near):
         return labels
+    calm = np.ones(len(labels), np.bool_)
+    calm[near.ravel()] = False
     order = np.argsort(labels, kind="stable").astype(np.int64)
     name, first = np.unique(labels[order], return_index=True)
     linked = dict(zip(name.tolist(), np.split(order, first[1:]), strict=True))
@@ -97,24 +97,8 @@ def settle_encounters(
     return result
 
 
-def _near_pairs(rows: Rows, labels: NDArray[np.int64], near_lengths: float) -> RowNumbers:
-    """Pairs of rows ``(P, 2)`` of one keyframe and different tracks whose feet are close."""
-    starts = rows.keyframe_starts()
-    found = [np.zeros((0, 2), np.int64)]
-    tracked = labels != NO_TRACK
-    for offset in range(1, int(np.diff(starts).max(initial=0))):
-        i = np.flatnonzero(rows.time_s[offset:] == rows.time_s[:-offset])
-        i = i[tracked[i] & tracked[i + offset] & (labels[i] != labels[i + offset])]
-        gap = rows.xy[i + offset] - rows.xy[i]
-        near = np.hypot(gap[:, 0], gap[:, 1]) < near_lengths * np.maximum(rows.size[i], rows.size[i + offset])
-        found.append(np.stack([i[near], i[near] + offset], axis=1))
-    return np.concatenate(found)
-
-
 def _encounters(rows: Rows, labels: NDArray[np.int64], near: RowNumbers, pause_s: float) -> list[_Encounter]:
-    """Stretches in which two tracks are near each other, by their end."""
-    if not len(near):
-        return []
+    """Stretches in which two tracks are in doubt, by their end."""
     pair = np.sort(labels[near], axis=1)
     time_s = rows.time_s[near[:, 0]]
     order = np.lexsort((time_s, pair[:, 1], pair[:, 0]))

@@ -14,10 +14,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from workers.association import Floats, assign
+from workers.messages import GRID_HZ, KEYFRAME_STEP
 from workers.tracklets import NO_TRACK, Rows, unit_rows
 
 EDGE_ROWS = 8
 """Boxes at either end of a tracklet from which its motion and appearance there are taken: 2 s."""
+
+KEYFRAME_S = KEYFRAME_STEP / GRID_HZ
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,21 @@ class StitchSettings:
 
     max_occlusion_s: float = 12.0
     """Longest time that a bird may be hidden and keep its identity."""
-    reach_lengths: float = 1.2
+    reach_lengths: float = 1.0
     """How far from where it vanished, or was bound for, a bird may reappear at once."""
     reach_speed: float = 0.35
     """What each second of hiding adds to that, in body lengths."""
     foresight_s: float = 1.2
-    """Motion is extrapolated for this long: nobody flies straight behind a reed for ten seconds."""
+    """Slow motion is extrapolated for this long: nobody walks straight behind a reed for ten seconds."""
+    fast_lengths: float = 1.5
+    """Body lengths a second from which a bird is fast: it has not stayed where it vanished."""
+    max_fast_s: float = 1.6
+    """Longest time that a fast bird may be hidden and keep its identity."""
     appearance_weight: float = 0.25
     """Cost of one minus the cosine of two appearances; 1 is the cost of no link."""
+    motion_weight: float = 1.0
+    """Cost of a change of velocity by half a body length per keyframe or more: one that flies past a resting bird
+    and is lost there is not the resting bird."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +59,11 @@ class _Edges:
     look: NDArray[np.float32]
     leaving: NDArray[np.bool_]
     """Whether the motion carries it out of (or, at a beginning, brought it into) the picture."""
+
+    def speed(self) -> Floats:
+        """Body lengths a second, shape ``(K,)``."""
+        speed: Floats = np.hypot(self.velocity[:, 0], self.velocity[:, 1]) / self.size
+        return speed
 
 
 def stitch(
@@ -144,19 +159,22 @@ def _link_cost(
     size = np.maximum(ends.size[i], begins.size[j])
     gap = begins.xy[j] - ends.xy[i]
     stayed = np.hypot(gap[:, 0], gap[:, 1]) / size
-    reckoned = np.minimum(hidden_s, settings.foresight_s)[:, None]
+    fast = np.maximum(ends.speed()[i], begins.speed()[j]) > settings.fast_lengths
+    reckoned = np.where(fast, hidden_s, np.minimum(hidden_s, settings.foresight_s))[:, None]
     ahead = gap - ends.velocity[i] * reckoned
     back = gap - begins.velocity[j] * reckoned
     passed = 0.5 * (np.hypot(ahead[:, 0], ahead[:, 1]) + np.hypot(back[:, 0], back[:, 1])) / size
     reach = settings.reach_lengths + settings.reach_speed * hidden_s
+    turn = (begins.velocity[j] - ends.velocity[i]) * KEYFRAME_S
     unlike = 1.0 - np.einsum("pd,pd->p", ends.look[i], begins.look[j]).astype(np.float64)
     cost = (
-        np.minimum(stayed, passed) / reach
+        np.where(fast, passed, np.minimum(stayed, passed)) / reach
         + settings.appearance_weight * unlike
+        + settings.motion_weight * np.minimum(2.0 * np.hypot(turn[:, 0], turn[:, 1]) / size, 1.0)
         + 0.2 * np.abs(np.log2(ends.size[i] / begins.size[j]))
         + 0.2 * hidden_s / settings.max_occlusion_s
     )
-    impossible = ends.leaving[i] & begins.leaving[j]
+    impossible = (ends.leaving[i] & begins.leaving[j]) | (fast & (hidden_s > settings.max_fast_s))
     unwatched = _overlaps(ends.time_s[i], begins.time_s[j], unwatched_s)
     return np.where(impossible | (unwatched & (stayed > 0.5)), np.inf, cost)
 

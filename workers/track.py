@@ -202,9 +202,9 @@ def _individuals(
     """The individuals of a chain, each with its rows, counted from the chain's first."""
     known = len(carry.time_s) if carry else 0
     rows = _rows(chain, settings, carry)
-    labels = link_tracklets(rows, settings.link)
-    labels = stitch(rows, labels, chain.videos[0].aspect, _unwatched_s(chain), settings.stitch)
-    labels = settle_encounters(rows, labels, settings.encounters)[known:]
+    links = link_tracklets(rows, settings.link)
+    labels = stitch(rows, links.labels, chain.videos[0].aspect, _unwatched_s(chain), settings.stitch)
+    labels = settle_encounters(rows, labels, links.doubtful, settings.encounters)[known:]
     carried = carry.individual_ids if carry else ()
     time_s = chain.times_s()
     score = np.concatenate([video.detections.box_score for video in chain.videos]).astype(np.float64)
@@ -230,6 +230,7 @@ def _rows(chain: Chain, settings: TrackSettings, carry: TrackCarry | None) -> Ro
     xyxy = np.concatenate([part.xyxy for part in parts])
     score = np.concatenate([part.box_score for part in parts])
     look = np.concatenate([part.embedding for part in parts]).reshape(-1, EMBEDDING_SIZE)
+    doing = np.nan_to_num(np.concatenate([part.p_behaviour for part in parts]))
     fixed = np.full(len(time_s), NO_TRACK, np.int64)
     if carry is not None:
         # The pause may be negative by the rounding of start times; the clock never runs backwards.
@@ -238,6 +239,7 @@ def _rows(chain: Chain, settings: TrackSettings, carry: TrackCarry | None) -> Ro
         xyxy = np.concatenate([carry.xyxy, xyxy])
         score = np.concatenate([carry.box_score, score])
         look = np.concatenate([carry.embedding, look])
+        doing = np.concatenate([np.zeros((len(carry.owner), doing.shape[1]), np.float32), doing])
         fixed = np.concatenate([carry.owner, fixed])
     keyframe = np.unique(time_s, return_inverse=True)[1].astype(np.int64)
     duplicate = find_duplicates(xyxy, score, keyframe, settings.duplicate_iou, settings.duplicate_contained)
@@ -245,7 +247,9 @@ def _rows(chain: Chain, settings: TrackSettings, carry: TrackCarry | None) -> Ro
     low, high = xyxy[:, :2].astype(np.float64) * scale, xyxy[:, 2:].astype(np.float64) * scale
     side = np.maximum(high - low, 1e-4)
     feet = np.stack([0.5 * (low[:, 0] + high[:, 0]), high[:, 1]], axis=1)
-    return Rows(time_s, feet, side.max(axis=1), np.log2(side), look, score, duplicate, fixed, chain.step_s)
+    return Rows(
+        time_s, feet, side.max(axis=1), np.log2(side), look, doing, score, duplicate, fixed, chain.step_s
+    )
 
 
 def _unwatched_s(chain: Chain) -> Floats:

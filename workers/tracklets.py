@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.association import Floats, assign, unlikeness
+from workers.association import Floats, assign, change_of_behaviour, unlikeness
 
 NO_TRACK = -1
 STEADY, IGNORED, FOLLOWED = np.array([0.5, 0.1]), np.array([0.0, 0.15]), np.array([0.25, 0.6])
@@ -38,6 +38,10 @@ class LinkSettings:
     """Cost of a box twice as wide, or twice as high, as the last one."""
     appearance_weight: float = 0.5
     """Cost of one minus the cosine of two appearances; 1 is the cost of no link."""
+    behaviour_weight: float = 0.1
+    """Cost of doing something else altogether than at the last keyframe."""
+    doubt: float = 0.4
+    """Two links are in doubt when exchanging them would cost at most this more."""
     max_lost_s: float = 1.2
     """A tracklet ends when its bird was not seen for this long; rejoining comes later."""
 
@@ -57,6 +61,8 @@ class Rows:
     """Logarithms to base 2 of the box's width and height, shape ``(N, 2)``."""
     look: NDArray[np.int8]
     """Appearance, shape ``(N, 64)``."""
+    doing: NDArray[np.float32]
+    """Probability of each behaviour, zeros where it is not known, shape ``(N, C)``."""
     box_score: NDArray[np.float32]
     duplicate: NDArray[np.bool_]
     """Boxes on a bird that has a surer one, shape ``(N,)``: they may not begin a track."""
@@ -75,6 +81,16 @@ class Rows:
         return unit_rows(self.look[rows].astype(np.float32))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Links:
+    """Which tracklet each box belongs to."""
+
+    labels: NDArray[np.int64]
+    """Number of the tracklet, or ``NO_TRACK``, shape ``(N,)``."""
+    doubtful: NDArray[np.int64]
+    """Pairs of rows of one keyframe that could as well have been each other, shape ``(P, 2)``."""
+
+
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Every row ``(M, D)`` scaled to length 1; rows of zeros stay zero."""
     length = np.sqrt(np.einsum("md,md->m", vectors, vectors))
@@ -85,8 +101,9 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 class _Live:
     """The tracks that are being followed, by column; T tracks."""
 
-    def __init__(self) -> None:
+    def __init__(self, behaviours: int) -> None:
         self.label = np.zeros(0, np.int64)
+        self.doing = np.zeros((0, behaviours), np.float32)
         self.xy = np.zeros((0, 2))
         self.velocity = np.zeros((0, 2))
         """Picture heights a second."""
@@ -110,6 +127,7 @@ class _Live:
         self.size = np.concatenate([self.size, rows.size[row]])
         self.shape = np.concatenate([self.shape, rows.shape[row]])
         self.look = np.concatenate([self.look, rows.unit_look(row)])
+        self.doing = np.concatenate([self.doing, rows.doing[row]])
         self.time_s = np.concatenate([self.time_s, np.full(count, now_s)])
         self.hits = np.concatenate([self.hits, np.ones(count, np.int64)])
 
@@ -132,6 +150,7 @@ class _Live:
         self.look[track] = unit_rows(
             self.look[track] + np.float32(0.15) * (rows.unit_look(row) - self.look[track])
         )
+        self.doing[track] = rows.doing[row]
         self.time_s[track] = now_s
         self.hits[track] += 1
 
@@ -144,12 +163,13 @@ class _Linker:
         self.settings = settings
         self.labels = rows.fixed.copy()
         self.next_label = int(rows.fixed.max(initial=NO_TRACK)) + 1
-        self.live = _Live()
+        self.live = _Live(rows.doing.shape[1])
         self.usable = rows.box_score >= settings.weak_score
         self.confident = self.usable & ~rows.duplicate & (rows.box_score >= settings.confident_score)
         self.max_lost_s = max(settings.max_lost_s, 2.5 * rows.step_s)
+        self.doubtful: list[NDArray[np.int64]] = []
 
-    def run(self) -> NDArray[np.int64]:
+    def run(self) -> Links:
         """The tracklet of every row."""
         starts = self.rows.keyframe_starts().tolist()
         times_s = self.rows.time_s[starts[:-1]].tolist()
@@ -162,7 +182,8 @@ class _Linker:
             else:
                 follows = index + 1 < len(times_s) and times_s[index + 1] - now_s < 1.7 * self.rows.step_s
                 self._link(first, stop, starts[index + 2] if follows else stop, now_s)
-        return self.labels
+        doubtful = np.concatenate([np.zeros((0, 2), np.int64), *self.doubtful])
+        return Links(self.labels, doubtful)
 
     def _forget(self, now_s: float) -> None:
         oldest_s = now_s - self.max_lost_s
@@ -197,6 +218,7 @@ class _Linker:
                 cost = {"near": first_choice, "weak": 2.0 * near}.get(choice)
                 part = step.jump(track)[:, column] if cost is None else cost[np.ix_(track, column)]
                 i, j = assign(part)
+                self._note_doubts(part[np.ix_(i, j)], row[column[j]])
                 self._continue(track[i], row[column[j]], now_s)
                 self.labels[row[column[j]]] = self.live.label[track[i]]
                 free_track[track[i]] = False
@@ -207,6 +229,17 @@ class _Linker:
             self.next_label += begin.size
             self.labels[begin] = labels
             self._begin(labels, begin, now_s)
+
+    def _note_doubts(self, cost: Floats, row: NDArray[np.intp]) -> None:
+        """Remember which of K links could as well have been exchanged; ``cost`` ``(K, K)``, links on its
+        diagonal."""
+        if len(row) < 2:
+            return
+        made = np.diagonal(cost)
+        more = np.minimum(cost, 1.0) + np.minimum(cost.T, 1.0) - made[:, None] - made[None]
+        first, second = np.nonzero(np.triu(more <= self.settings.doubt, 1))
+        if first.size:
+            self.doubtful.append(np.stack([row[first], row[second]], axis=1).astype(np.int64))
 
     def _continue(self, track: NDArray[np.intp], row: NDArray[np.intp], now_s: float) -> None:
         self.live.move(track, self.rows, row, now_s)
@@ -241,7 +274,7 @@ class _Step:
             rows.unit_look(row),
             settings.shape_weight,
             settings.appearance_weight,
-        )
+        ) + settings.behaviour_weight * change_of_behaviour(live.doing, rows.doing[row])
 
     def near(self) -> Floats:
         """Cost by the distance from where the track is expected; at least 1 outside the gate."""
@@ -275,6 +308,8 @@ class _Step:
         return np.where(possible, cost, np.inf)
 
 
-def link_tracklets(rows: Rows, settings: LinkSettings) -> NDArray[np.int64]:
-    """Give every row ``(N,)`` the number of its tracklet, or ``NO_TRACK``; fixed rows keep theirs."""
-    return _Linker(rows, settings).run() if len(rows.time_s) else rows.fixed.copy()
+def link_tracklets(rows: Rows, settings: LinkSettings) -> Links:
+    """Give every row its tracklet; rows that are fixed keep theirs."""
+    if not len(rows.time_s):
+        return Links(rows.fixed.copy(), np.zeros((0, 2), np.int64))
+    return _Linker(rows, settings).run()

@@ -12,6 +12,8 @@ from workers.tracklets import NO_TRACK, Rows
 STEP_S = 4 / 15
 SIZE = 0.2
 SETTINGS = EncounterSettings()
+NEAR = 0.08
+"""Birds closer than this are in doubt, in picture heights."""
 
 
 def two_birds(
@@ -29,12 +31,25 @@ def two_birds(
         size=np.full(2 * count, SIZE),
         shape=np.zeros((2 * count, 2)),
         look=looks[np.array(plumages)[who]],
+        doing=np.zeros((2 * count, 3), np.float32),
         box_score=np.ones(2 * count, np.float32),
         duplicate=np.zeros(2 * count, np.bool_),
         fixed=np.where(time_s < fixed_until_s, who, NO_TRACK),
         step_s=STEP_S,
     )
     return rows, who.astype(np.int64)
+
+
+def doubtful(rows: Rows) -> NDArray[np.int64]:
+    """The pairs of boxes of one keyframe that are near each other; rows come in pairs."""
+    first = np.arange(0, len(rows.time_s), 2)
+    gap = rows.xy[first + 1] - rows.xy[first]
+    near = first[np.hypot(gap[:, 0], gap[:, 1]) < NEAR]
+    return np.stack([near, near + 1], axis=1)
+
+
+def settle(rows: Rows, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    return settle_encounters(rows, labels, doubtful(rows), SETTINGS)
 
 
 def mixed_up(who: NDArray[np.int64], rows: Rows, from_s: float = 20.0) -> NDArray[np.int64]:
@@ -49,32 +64,32 @@ def test_birds_that_were_mixed_up_are_told_apart_again(
     plumages: tuple[int, int], depths: tuple[float, float]
 ) -> None:
     rows, who = two_birds(plumages=plumages, depths=depths)
-    settled = settle_encounters(rows, mixed_up(who, rows), SETTINGS)
+    settled = settle(rows, mixed_up(who, rows))
     apart = np.abs(rows.time_s - 20.0) > 1.0
     assert settled[apart].tolist() == who[apart].tolist()
 
 
 def test_tracks_that_are_right_are_left_alone() -> None:
     rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.63))
-    assert settle_encounters(rows, who, SETTINGS).tolist() == who.tolist()
+    assert settle(rows, who).tolist() == who.tolist()
 
 
 def test_birds_that_look_alike_are_left_as_they_were_linked() -> None:
     rows, who = two_birds(plumages=(1, 1), depths=(0.6, 0.6))
-    assert settle_encounters(rows, who, SETTINGS).tolist() == who.tolist()
+    assert settle(rows, who).tolist() == who.tolist()
 
 
 def test_birds_that_never_meet_are_left_alone() -> None:
     rows, who = two_birds(plumages=(1, 2), depths=(0.3, 0.9))
     wrong = mixed_up(who, rows)
-    assert settle_encounters(rows, wrong, SETTINGS).tolist() == wrong.tolist()
+    assert settle(rows, wrong).tolist() == wrong.tolist()
 
 
 def test_what_was_known_before_is_never_changed() -> None:
     # The first 20.2 s belong to the day before; the encounter lasts from 18.4 to 21.6 s.
     rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6), fixed_until_s=20.2)
     wrong = mixed_up(who, rows, from_s=20.2)
-    settled = settle_encounters(rows, wrong, SETTINGS)
+    settled = settle(rows, wrong)
     assert settled[rows.time_s < 20.2].tolist() == who[rows.time_s < 20.2].tolist()
     assert settled[rows.time_s > 21.6].tolist() == who[rows.time_s > 21.6].tolist()
 
@@ -88,16 +103,17 @@ def test_with_too_few_calm_boxes_nothing_is_decided() -> None:
         rows.size[few],
         rows.shape[few],
         rows.look[few],
+        rows.doing[few],
         rows.box_score[few],
         rows.duplicate[few],
         rows.fixed[few],
         STEP_S,
     )
     wrong = mixed_up(who, rows)[few]
-    assert settle_encounters(short, wrong, SETTINGS).tolist() == wrong.tolist()
+    assert settle(short, wrong).tolist() == wrong.tolist()
 
 
 def test_one_bird_alone_meets_nobody() -> None:
     rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
     alone = np.where(who == 0, 0, NO_TRACK)
-    assert settle_encounters(rows, alone, SETTINGS).tolist() == alone.tolist()
+    assert settle(rows, alone).tolist() == alone.tolist()

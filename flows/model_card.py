@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,8 @@ def render_card(facts: CardFacts) -> str:
         "## What posture alone gives\n\n" + _single_frame(facts),
         "## How it was trained\n\n" + _training(facts, names),
     )
-    return "\n\n".join(sections) + "\n"
+    blocks = "\n\n".join(sections).split("\n\n")
+    return "\n\n".join(block if block[0] in "|#" else _filled(block) for block in blocks) + "\n"
 
 
 def _introduction(facts: CardFacts) -> str:
@@ -143,6 +145,12 @@ gradient clip {recipe.max_grad_norm:g}, batch-norm momentum {recipe.batch_norm_m
 dropout {recipe.dropout:g}; behaviour loss + {recipe.loss_weights.motion:g} motion loss
 + {recipe.loss_weights.other:g} reject loss; windows drawn with weight 1/sqrt(share of their rarest class);
 flip, zoom, gain, offset, grey and box jitter; seed {recipe.seed}."""
+
+
+def _filled(paragraph: str) -> str:
+    return textwrap.fill(
+        " ".join(paragraph.split()), width=110, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _ap(value: float | None) -> str:

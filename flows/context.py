@@ -127,7 +127,7 @@ def _detector_facts(detector: DetectorSpec) -> tuple[str, str]:
     if detector.name in ("auto", "learned"):
         assert detector.weights is not None
         info = read_detector_info(detector.weights)
-        return info.digest[:16], info.trained_on
+        return info.digest[:16], f"trained on {info.trained_on}"
     source = detector.boxes_csv if detector.name == "given" else detector.weights
     return (file_digest(source) if source else ""), ("trained on COCO" if detector.name == "coco" else "")
 

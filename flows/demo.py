@@ -30,12 +30,12 @@ def run_demo(folder: Path) -> str:
             *_beside_truth(summary, pd.read_csv(truth)),
             "",
             f"store  {store}",
-            "next   aviaflow query "
+            "next   .venv/bin/aviaflow query "
             + str(store)
             + ' "SELECT camera, behaviour, count(*) AS bouts FROM events '
             'GROUP BY ALL ORDER BY ALL"',
-            f"       aviaflow score {store} --truth {source / 'truth'}",
-            f"       aviaflow run YOUR_ARCHIVE --out {folder / 'my_store'} --dry-run",
+            f"       .venv/bin/aviaflow score {store} --truth {source / 'truth'}",
+            f"       .venv/bin/aviaflow run YOUR_ARCHIVE --out {folder / 'my_store'} --dry-run",
         ]
     )
 

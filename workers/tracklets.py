@@ -36,11 +36,11 @@ class LinkSettings:
     """Largest step of a bird whose velocity is not known yet or changes: one that flies."""
     shape_weight: float = 0.12
     """Cost of a box twice as wide, or twice as high, as the last one."""
-    appearance_weight: float = 0.5
+    appearance_weight: float = 0.8
     """Cost of one minus the cosine of two appearances; 1 is the cost of no link."""
     behaviour_weight: float = 0.1
     """Cost of doing something else altogether than at the last keyframe."""
-    doubt: float = 0.4
+    doubt: float = 0.2
     """Two links are in doubt when exchanging them would cost at most this more."""
     max_lost_s: float = 1.2
     """A tracklet ends when its bird was not seen for this long; rejoining comes later."""

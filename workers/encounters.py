@@ -24,6 +24,10 @@ FORESIGHT_S = 3.0
 class EncounterSettings:
     """What an encounter is and when its outcome is put right."""
 
+    near_lengths: float = 0.8
+    """A bird whose boxes fail this close to another, in body lengths, is hidden by it, or hides it."""
+    hidden_keyframes: int = 2
+    """So many keyframes must lack its box."""
     pause_s: float = 2.0
     """Encounters of the same two within this time are one."""
     calm_s: float = 10.0
@@ -69,19 +73,28 @@ def settle_encounters(
     are where two tracks have such rows. They are settled in the order in which they end, each with what the
     earlier ones decided. Returns the new labels ``(N,)``; labels of fixed rows do not change.
     """
-    near = doubtful[(labels[doubtful] != NO_TRACK).all(axis=1)]
-    near = near[labels[near[:, 0]] != labels[near[:, 1]]]
-    if not len(near):
+    doubtful = doubtful[(labels[doubtful] != NO_TRACK).all(axis=1)]
+    doubtful = doubtful[labels[doubtful[:, 0]] != labels[doubtful[:, 1]]]
+    hidden, until_s, from_s = _hidden_pairs(rows, labels, settings)
+    pairs = np.concatenate([doubtful, hidden])
+    if not len(pairs):
         return labels
     calm = np.ones(len(labels), np.bool_)
-    calm[near.ravel()] = False
+    calm[pairs.ravel()] = False
+    doubtful_s = rows.time_s[doubtful[:, 0]]
+    encounters = _encounters(
+        np.sort(labels[pairs], axis=1),
+        np.concatenate([doubtful_s, from_s]),
+        np.concatenate([doubtful_s, until_s]),
+        settings.pause_s,
+    )
     order = np.argsort(labels, kind="stable").astype(np.int64)
     name, first = np.unique(labels[order], return_index=True)
     linked = dict(zip(name.tolist(), np.split(order, first[1:]), strict=True))
     settled = dict(linked)
     identity = {label: label for label in linked}
     free_s = rows.time_s[rows.fixed == NO_TRACK].min(initial=np.inf)
-    for encounter in _encounters(rows, labels, near, settings.pause_s):
+    for encounter in encounters:
         a, b = (identity[track] for track in encounter.tracks)
         before = [_known_before(rows, settled[label], calm, encounter.start_s, settings) for label in (a, b)]
         after = [
@@ -97,22 +110,45 @@ def settle_encounters(
     return result
 
 
-def _encounters(rows: Rows, labels: NDArray[np.int64], near: RowNumbers, pause_s: float) -> list[_Encounter]:
-    """Stretches in which two tracks are in doubt, by their end."""
-    pair = np.sort(labels[near], axis=1)
-    time_s = rows.time_s[near[:, 0]]
-    order = np.lexsort((time_s, pair[:, 1], pair[:, 0]))
-    pair, time_s = pair[order], time_s[order]
-    begins = np.append(True, (np.diff(pair, axis=0) != 0).any(axis=1) | (np.diff(time_s) > pause_s))
-    first = np.flatnonzero(begins)
-    last = np.append(first[1:], len(time_s)) - 1
-    return sorted(
-        (
-            _Encounter(float(time_s[b]), float(time_s[a]), (int(pair[a, 0]), int(pair[a, 1])))
-            for a, b in zip(first.tolist(), last.tolist(), strict=True)
-        ),
-        key=lambda encounter: (encounter.end_s, encounter.start_s, encounter.tracks),
-    )
+def _hidden_pairs(
+    rows: Rows, labels: NDArray[np.int64], settings: EncounterSettings
+) -> tuple[RowNumbers, Floats, Floats]:
+    """Boxes beside which a track was lost or came back, with the end and the start of its absence.
+
+    Where two birds give a single box, the tracker lets one of them keep it and looses the other: which one
+    is as doubtful as any link. Returns pairs of rows of one keyframe ``(P, 2)`` and times ``(P,)``.
+    """
+    order = np.argsort(labels, kind="stable")
+    order = order[labels[order] != NO_TRACK]
+    last, next_ = order[:-1], order[1:]
+    longer_s = (settings.hidden_keyframes + 0.5) * rows.step_s
+    absent = (labels[last] == labels[next_]) & (rows.time_s[next_] - rows.time_s[last] > longer_s)
+    last, next_ = last[absent], next_[absent]
+    edge, start_s = np.concatenate([last, next_]), np.tile(rows.time_s[last], 2)
+    end_s = np.tile(rows.time_s[next_], 2)
+    low = np.searchsorted(rows.time_s, rows.time_s[edge], side="left")
+    count = np.searchsorted(rows.time_s, rows.time_s[edge], side="right") - low
+    which = np.repeat(np.arange(len(edge)), count)
+    other = np.repeat(low, count) + np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+    gap = rows.xy[other] - rows.xy[edge[which]]
+    reach = settings.near_lengths * np.maximum(rows.size[other], rows.size[edge[which]])
+    near = (labels[other] != labels[edge[which]]) & (labels[other] != NO_TRACK) & (np.hypot(*gap.T) < reach)
+    pairs = np.stack([edge[which[near]], other[near]], axis=1).astype(np.int64)
+    return pairs, end_s[which[near]], start_s[which[near]]
+
+
+def _encounters(
+    tracks: NDArray[np.int64], start_s: Floats, end_s: Floats, pause_s: float
+) -> list[_Encounter]:
+    """Join the doubts about the same two tracks ``(P, 2)`` that follow closely; by their end."""
+    joined: list[_Encounter] = []
+    for k in np.lexsort((start_s, tracks[:, 1], tracks[:, 0])).tolist():
+        pair, start, end = (int(tracks[k, 0]), int(tracks[k, 1])), float(start_s[k]), float(end_s[k])
+        if joined and joined[-1].tracks == pair and start <= joined[-1].end_s + pause_s:
+            joined[-1] = _Encounter(max(end, joined[-1].end_s), joined[-1].start_s, pair)
+        else:
+            joined.append(_Encounter(end, start, pair))
+    return sorted(joined, key=lambda encounter: (encounter.end_s, encounter.start_s, encounter.tracks))
 
 
 def _known_before(

@@ -93,7 +93,7 @@ def settle_encounters(
     linked = dict(zip(name.tolist(), np.split(order, first[1:]), strict=True))
     settled = dict(linked)
     identity = {label: label for label in linked}
-    free_s = rows.time_s[rows.fixed == NO_TRACK].min(initial=np.inf)
+    free_s = float(rows.time_s[rows.fixed == NO_TRACK].min(initial=np.inf))
     for encounter in encounters:
         a, b = (identity[track] for track in encounter.tracks)
         before = [_known_before(rows, settled[label], calm, encounter.start_s, settings) for label in (a, b)]

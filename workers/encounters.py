@@ -101,8 +101,8 @@ def settle_encounters(
             _known_after(rows, linked[track], calm, encounter.end_s, settings) for track in encounter.tracks
         ]
         if _fits_better_exchanged(before, after, settings.margin):
-            from_s = max(0.5 * (encounter.start_s + encounter.end_s), free_s)
-            settled[a], settled[b] = _exchanged(rows.time_s, settled[a], settled[b], from_s)
+            middle_s = max(0.5 * (encounter.start_s + encounter.end_s), free_s)
+            settled[a], settled[b] = _exchanged(rows.time_s, settled[a], settled[b], middle_s)
             identity[encounter.tracks[0]], identity[encounter.tracks[1]] = b, a
     result = labels.copy()
     for label, members in settled.items():

@@ -26,7 +26,7 @@ class EncounterSettings:
 
     near_lengths: float = 0.8
     """A bird whose boxes fail this close to another, in body lengths, is hidden by it, or hides it."""
-    hidden_keyframes: int = 2
+    hidden_keyframes: int = 1
     """So many keyframes must lack its box."""
     pause_s: float = 2.0
     """Encounters of the same two within this time are one."""
@@ -75,7 +75,7 @@ def settle_encounters(
     """
     doubtful = doubtful[(labels[doubtful] != NO_TRACK).all(axis=1)]
     doubtful = doubtful[labels[doubtful[:, 0]] != labels[doubtful[:, 1]]]
-    hidden, until_s, from_s = _hidden_pairs(rows, labels, settings)
+    hidden, hidden_from_s, hidden_until_s = _hidden_pairs(rows, labels, settings)
     pairs = np.concatenate([doubtful, hidden])
     if not len(pairs):
         return labels
@@ -84,8 +84,8 @@ def settle_encounters(
     doubtful_s = rows.time_s[doubtful[:, 0]]
     encounters = _encounters(
         np.sort(labels[pairs], axis=1),
-        np.concatenate([doubtful_s, from_s]),
-        np.concatenate([doubtful_s, until_s]),
+        np.concatenate([doubtful_s, hidden_from_s]),
+        np.concatenate([doubtful_s, hidden_until_s]),
         settings.pause_s,
     )
     order = np.argsort(labels, kind="stable").astype(np.int64)
@@ -113,9 +113,9 @@ def settle_encounters(
 def _hidden_pairs(
     rows: Rows, labels: NDArray[np.int64], settings: EncounterSettings
 ) -> tuple[RowNumbers, Floats, Floats]:
-    """Boxes beside which a track was lost or came back, with the end and the start of its absence.
+    """Boxes beside which a track was lost or came back, with the start and the end of its absence.
 
-    Where two birds give a single box, the tracker lets one of them keep it and looses the other: which one
+    Where two birds give a single box, the tracker lets one of them keep it and loses the other: which one
     is as doubtful as any link. Returns pairs of rows of one keyframe ``(P, 2)`` and times ``(P,)``.
     """
     order = np.argsort(labels, kind="stable")
@@ -134,7 +134,7 @@ def _hidden_pairs(
     reach = settings.near_lengths * np.maximum(rows.size[other], rows.size[edge[which]])
     near = (labels[other] != labels[edge[which]]) & (labels[other] != NO_TRACK) & (np.hypot(*gap.T) < reach)
     pairs = np.stack([edge[which[near]], other[near]], axis=1).astype(np.int64)
-    return pairs, end_s[which[near]], start_s[which[near]]
+    return pairs, start_s[which[near]], end_s[which[near]]
 
 
 def _encounters(

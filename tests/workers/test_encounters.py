@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -38,6 +40,11 @@ def two_birds(
         step_s=STEP_S,
     )
     return rows, who.astype(np.int64)
+
+
+def some_of(rows: Rows, which: NDArray[np.bool_]) -> Rows:
+    columns = (getattr(rows, field.name) for field in dataclasses.fields(rows) if field.name != "step_s")
+    return Rows(*(column[which] for column in columns), rows.step_s)
 
 
 def doubtful(rows: Rows) -> NDArray[np.int64]:
@@ -97,18 +104,7 @@ def test_what_was_known_before_is_never_changed() -> None:
 def test_with_too_few_calm_boxes_nothing_is_decided() -> None:
     rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
     few = rows.time_s < 22.4  # three keyframes after the encounter
-    short = Rows(
-        rows.time_s[few],
-        rows.xy[few],
-        rows.size[few],
-        rows.shape[few],
-        rows.look[few],
-        rows.doing[few],
-        rows.box_score[few],
-        rows.duplicate[few],
-        rows.fixed[few],
-        STEP_S,
-    )
+    short = some_of(rows, few)
     wrong = mixed_up(who, rows)[few]
     assert settle(short, wrong).tolist() == wrong.tolist()
 
@@ -117,3 +113,16 @@ def test_one_bird_alone_meets_nobody() -> None:
     rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
     alone = np.where(who == 0, 0, NO_TRACK)
     assert settle(rows, alone).tolist() == alone.tolist()
+
+
+def test_one_that_was_hidden_is_known_again_when_the_other_took_its_track() -> None:
+    # For 1.6 s the two give one box; the tracker lets the wrong one of them keep it.
+    rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
+    seen = (np.abs(rows.time_s - 20.0) > 0.8) | (who == 0)
+    merged = some_of(rows, seen)
+    right, wrong = who[seen], mixed_up(who, rows)[seen]
+    nothing = np.zeros((0, 2), np.int64)
+    settled = settle_encounters(merged, wrong, nothing, SETTINGS)
+    apart = np.abs(merged.time_s - 20.0) > 1.0
+    assert settled[apart].tolist() == right[apart].tolist()
+    assert settle_encounters(merged, right, nothing, SETTINGS)[apart].tolist() == right[apart].tolist()

@@ -36,7 +36,7 @@ class EncounterSettings:
     """With fewer calm boxes in that time nothing is decided."""
     most_boxes: int = 40
     """As many calm boxes are looked at, the nearest in time."""
-    margin: float = 0.05
+    margin: float = 0.1
     """By how much the exchanged identities must fit better."""
 
 

@@ -26,9 +26,9 @@ class LinkSettings:
     """Boxes at least this sure may begin a track; weaker ones only continue one."""
     weak_score: float = 0.1
     """Boxes less sure than this are not looked at."""
-    gate_lengths: float = 1.1
+    gate_lengths: float = 0.8
     """Largest distance from the expected place along the picture's width, after one keyframe step."""
-    gate_depth: float = 0.6
+    gate_depth: float = 0.5
     """The same along its height: birds walk across the picture faster than into its depth."""
     gate_speed: float = 0.15
     """What each body length of speed per keyframe step adds to that distance."""

@@ -71,14 +71,13 @@ def test_the_mouse_is_followed_throughout(everything: tuple[Store, dict[str, Any
     followed = boxes.dropna(subset="individual_id")
     by_length = followed.groupby("individual_id")["frame"].nunique().sort_values(ascending=False)
     keyframes = video["duration_s"] * 3.75
-    assert by_length.head(3).sum() >= 0.95 * keyframes
-    assert len(by_length) <= 3
+    assert by_length.iloc[0] >= 0.95 * keyframes
 
 
 @pytest.mark.slow
 def test_people_are_found_and_the_empty_room_is_not(everything: tuple[Store, dict[str, Any]]) -> None:
     video, boxes = detections_of(everything[0], "intel_one-by-one-person.mp4")
-    assert video["frames_decoded"] < 0.95 * video["frame_count"]
-    per_second = boxes["time_s"].astype(int).value_counts()
-    assert len(per_second) < 0.9 * video["duration_s"]
-    assert len(boxes) > 0
+    assert video["survey_mode"] == "spans"
+    assert video["frames_decoded"] < video["frame_count"]
+    seconds_with_boxes = boxes["time_s"].astype(int).nunique()
+    assert 0.5 * video["duration_s"] < seconds_with_boxes < 0.95 * video["duration_s"]

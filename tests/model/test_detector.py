@@ -353,11 +353,11 @@ def test_learns_to_find_bright_squares_that_it_has_not_seen():
     torch.manual_seed(0)
     detector = build_detector(dataclasses.replace(TINY, head_channels=16), min_score=0.4)
     steps = []
-    recipe = DetectorRecipe(frame_budget=1600, batch_size=8, learning_rate=5e-3, warmup_steps=10)
+    recipe = DetectorRecipe(frame_budget=3200, batch_size=8, learning_rate=5e-3, warmup_steps=10)
     train_detector(
         detector, *bright_squares(64, 1), recipe, lambda step, losses: steps.append(sum(losses.values()))
     )
-    assert len(steps) == recipe.steps == 200
+    assert len(steps) == recipe.steps == 400
     assert np.mean(steps[-20:]) < 0.6 * np.mean(steps[:20])
     counts = BoxCounts(0, 0, 0)
     frames, truths = bright_squares(24, 2)

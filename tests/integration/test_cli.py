@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 START_S, RUN_S = 180.0, 400.0
@@ -66,6 +68,48 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_same_command(
     assert {video["status"] for video in summary["videos"]} == {"done"}
     assert summary["frames_decoded"] < first_run[1]["frames_decoded"]
     same_results(first_run[0], store)
+
+
+def test_a_scheduled_run_starts_by_itself_and_is_seen_through_prefects_api(
+    reserve: Path,
+    first_run: tuple[Path, dict[str, Any]],
+    same_results: Callable[[Path, Path], None],
+    tmp_path: Path,
+) -> None:
+    store, said = tmp_path / "store", tmp_path / "stderr.txt"
+    command = [sys.executable, "-m", "flows.cli", "schedule", str(reserve / "archive"), "--out", str(store)]
+    with said.open("w") as stderr:
+        serving = subprocess.Popen(
+            [*command, "--cron", "* * * * *", "--timezone", "UTC"],
+            stdout=stderr,
+            stderr=stderr,
+            env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
+            cwd=tmp_path,
+        )
+    try:
+        run = wait_for_first_run(serving, said)
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.wait(60)
+    assert run["state_type"] == "COMPLETED"
+    assert run["auto_scheduled"]
+    assert run["name"] == f"nightly-{reserve / 'archive'}"
+    same_results(first_run[0], store)
+
+
+def wait_for_first_run(serving: subprocess.Popen[bytes], said: Path) -> dict[str, Any]:
+    """The first flow run that has ended, as the API that the schedule names on stderr shows it."""
+    deadline = time.monotonic() + RUN_S
+    ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
+    while time.monotonic() < deadline:
+        assert serving.poll() is None, said.read_text()
+        if api := re.search(r"Prefect API (\S+)", said.read_text()):
+            runs = httpx.post(f"{api[1]}/flow_runs/filter", json={"flow_runs": ended}).json()
+            if runs:
+                first: dict[str, Any] = runs[0]
+                return first
+        time.sleep(1.0)
+    raise AssertionError(f"no run ended within {RUN_S:.0f} s; it said: {said.read_text()}")
 
 
 def test_a_run_with_nothing_to_do_starts_neither_prefect_nor_ray(

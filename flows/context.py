@@ -119,7 +119,9 @@ def _detector_spec(archive: str, settings: Settings) -> DetectorSpec:
     if weights is None and detect.detector in ("auto", "learned"):
         weights = embedded_detector()
     uris = tuple((f.video_id, f.uri) for f in list_archive(archive)) if detect.detector == "given" else ()
-    return DetectorSpec(detect.detector, weights, detect.boxes_csv, uris, detect.min_score)
+    return DetectorSpec(
+        detect.detector, weights, detect.boxes_csv, uris, detect.min_score, detect.resting_score
+    )
 
 
 def _detector_facts(detector: DetectorSpec) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from flows.detector_card import DetectorCard, Sample, score_table, write_card
 from model.detector import DetectorShape, build_detector, load_detector, save_detector
 from model.detector_augment import FrameTruth
 from model.detector_training import DetectorRecipe, train_detector
-from model.engines.torch_engine import computes_bf16
+from model.engines.torch_engine import trains_in_bf16
 from workers.clips import TruthBox, frame_times, grid_indices, light_of_videos, read_truth
 from workers.errors import BadTruthError
 from workers.messages import KEYFRAME_STEP
@@ -210,7 +210,7 @@ def train(
         started = time.monotonic()
         detector = build_detector(shape)
         progress = _Progress(recipe.steps)
-        train_detector(detector, training.frames, training.truths, recipe, progress, computes_bf16("cpu"))
+        train_detector(detector, training.frames, training.truths, recipe, progress, trains_in_bf16("cpu"))
         minutes = (time.monotonic() - started) / 60
         min_score, nms_iou = choose_limits(detector, holding)
         info = save_detector(detector, weights, shape, TRAINED_ON, min_score, nms_iou)

@@ -12,7 +12,7 @@ from model.ethogram import Ethogram
 from storage.parquet import Footer
 from workers.track import TrackSettings
 
-ALGORITHMS = 1
+ALGORITHMS = 2
 """Raised when a stage gives other results for the same settings."""
 
 

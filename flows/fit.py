@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from model.augment import Augmentation, augment
-from model.engines.torch_engine import computes_bf16
+from model.engines.torch_engine import trains_in_bf16
 from model.losses import Targets
 from model.network import ActionNetwork
 from model.step import Batch, LossWeights, decay_groups, training_step
@@ -60,7 +60,7 @@ def train(
     optimizer = torch.optim.AdamW(decay_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, recipe))
     weights = sampling_weights(windows, len(behaviours))
-    bf16 = computes_bf16("cpu")
+    bf16 = trains_in_bf16("cpu")
     started, recent = time.monotonic(), np.zeros(3)
     for step in range(1, recipe.total_steps + 1):
         chosen = random.choice(len(weights), size=recipe.batch_clips, p=weights)

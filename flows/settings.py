@@ -77,7 +77,9 @@ class DetectSettings(_Frozen):
     boxes_csv: Path | None = None
     """AVA CSV for ``given``."""
     min_score: float | None = Field(default=None, gt=0, lt=1)
-    """Least score of a learned box; by default the one stored with the weights."""
+    """Least score of a learned or COCO box; by default the one stored with the weights, 0.4 for COCO."""
+    resting_score: float | None = Field(default=None, gt=0, lt=1)
+    """For ``auto``: least score of a learned box in which nothing differs from the plate; by default 0.77."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

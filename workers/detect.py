@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.formats.ava import read_boxes
 from workers.blobs import Blob, find_blobs, join_pieces, split_neighbours
@@ -17,6 +18,13 @@ from workers.pictures import Picture, distance, edges, fit_brightness, is_infrar
 
 EXPLAINED_SHARE = 0.5
 """A motion box that shares at least this much with a learned box is explained by it."""
+RESTING_SCORE = 0.77
+"""Nearly all simulated birds that are part of the plate score more, and static things of real scenes less."""
+INSIDE_SHARE, SMALLER_SHARE, CLEAR_MOTION = 0.7, 0.6, 0.9
+"""A body that moves is inside a learned box with at least this share of its area, is much smaller with at most
+this share of the box's area, and is clear from this score on."""
+MOVED_SHARE = 0.05
+"""In the box of something that is not part of the plate at least this share of the pixels differs from it."""
 
 _KERNEL = np.ones((3, 3), np.uint8)
 
@@ -27,6 +35,21 @@ class Detector(Protocol):
     def detect(self, keyframes: Keyframes, plates: tuple[Plate, ...]) -> list[Boxes]:
         """Boxes of each keyframe, in the keyframes' order."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """A frame compared with the plate; all smoothed, shape ``(H, W)`` or ``(H, W, 3)``."""
+
+    frame: Picture
+    plate: Picture
+    """At the frame's brightness."""
+    weak: Picture
+    """1 where the frame differs weakly, else 0."""
+    strong: Picture
+    """1 where it differs strongly, else 0."""
+    apart: Picture
+    """By how many grey levels it differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +84,27 @@ class MotionDetector:
         Raises:
             ValueError: there is no plate, or a plate's size is not the keyframes'.
         """
+        return [self.boxes_in(change) for change in self.changes(keyframes, plates)]
+
+    def changes(self, keyframes: Keyframes, plates: tuple[Plate, ...]) -> Iterator[Change]:
+        """How each keyframe differs from the plate that resembles it most; raises as `detect`."""
         size = keyframes.frames.shape[1:3]
         if not plates or any(plate.noise.shape != size for plate in plates):
             raise ValueError(
                 f"motion needs plates of {size} pixels, got {[plate.noise.shape for plate in plates]}"
             )
         scenes = [_Scene.of(plate, self) for plate in plates]
-        return [self._detect_one(smooth(frame), scenes) for frame in keyframes.frames]
+        for frame in keyframes.frames:
+            yield _change(smooth(frame), scenes)
 
-    def _detect_one(self, frame: Picture, scenes: list[_Scene]) -> Boxes:
-        scene, table = _scene_of(frame, scenes)
-        weak, strong, apart = scene.differences(frame, table)
+    def boxes_in(self, change: Change) -> Boxes:
+        """Boxes around the bodies in a change."""
+        frame, weak, strong, apart = change.frame, change.weak, change.strong, change.apart
         height, width = weak.shape
         found: list[tuple[float, ...]] = []
         things = self._things(weak, strong, apart)
         if things:
-            in_frame, in_plate = edges(frame), edges(cv2.LUT(scene.plate, table))
+            in_frame, in_plate = edges(frame), edges(change.plate)
         for thing in things:
             h, w = thing.mask.shape
             solid, window = thing.solid_in(height, width)
@@ -105,18 +133,37 @@ class MotionDetector:
 
 @dataclass(frozen=True, slots=True)
 class CombinedDetector:
-    """A learned detector's boxes, and those of motion for what it does not know: deer, boats, people."""
+    """A learned detector's boxes, and those of motion for what it does not know: deer, boats, people.
+
+    A detector may come from another place than the camera. Where nothing differs from the plate its box is an
+    animal that has not moved all day, or a piece of background that looks like one; where motion shows a
+    much smaller body in its box, it may not fit. Only sure boxes count there.
+    """
 
     learned: Detector
     motion: MotionDetector
+    resting_score: float = RESTING_SCORE
+    """A learned box with at least this score is sure."""
 
     def detect(self, keyframes: Keyframes, plates: tuple[Plate, ...]) -> list[Boxes]:
-        """All learned boxes of each keyframe, then the motion boxes that none of them explains."""
-        moving = self.motion.detect(keyframes, plates)
+        """The credible learned boxes of each keyframe, then the motion boxes that none of them explains."""
+        changes = self.motion.changes(keyframes, plates)
         return [
-            _with_unexplained(known, other)
-            for known, other in zip(self.learned.detect(keyframes, plates), moving, strict=True)
+            self._combine(known, change)
+            for known, change in zip(self.learned.detect(keyframes, plates), changes, strict=True)
         ]
+
+    def detect_resting(self, keyframes: Keyframes) -> list[Boxes]:
+        """Learned boxes that count even where nothing moves."""
+        return [
+            boxes.where(boxes.score >= self.resting_score) for boxes in self.learned.detect(keyframes, ())
+        ]
+
+    def _combine(self, known: Boxes, change: Change) -> Boxes:
+        moving = self.motion.boxes_in(change)
+        moved = np.array([_mean_in(change.weak, xyxy) >= MOVED_SHARE for xyxy in known.xyxy], np.bool_)
+        fitting = moved & (_bodies_inside(known, moving) != 1)
+        return _with_unexplained(known.where(fitting | (known.score >= self.resting_score)), moving)
 
 
 class GivenBoxes:
@@ -160,16 +207,40 @@ class GivenBoxes:
         return Boxes(xyxy=corners, score=np.ones(len(corners), np.float32))
 
 
+def _mean_in(mask: Picture, xyxy: NDArray[np.float32]) -> float:
+    """Mean of a mask within a box, corners 0 to 1."""
+    height, width = mask.shape
+    left, top = np.floor(xyxy[:2] * (width, height)).astype(int)
+    right, bottom = np.ceil(xyxy[2:] * (width, height)).astype(int)
+    window = mask[top:bottom, left:right]
+    return float(window.mean()) if window.size else 0.0
+
+
+def _bodies_inside(known: Boxes, moving: Boxes) -> NDArray[np.intp]:
+    """How many clearly moving bodies lie in each known box and are much smaller than it, shape ``(M,)``."""
+    shared, known_areas, areas = _shared_areas(known.xyxy, moving.xyxy)
+    inside = (shared >= INSIDE_SHARE * areas) & (areas <= SMALLER_SHARE * known_areas)
+    counts: NDArray[np.intp] = np.count_nonzero(inside & (moving.score >= CLEAR_MOTION), axis=1)
+    return counts
+
+
+def _shared_areas(
+    one: NDArray[np.float32], other: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Areas that boxes share, shape ``(M, N)``, and those of the boxes themselves, ``(M, 1)`` and ``(1, N)``."""
+    a, b = one[:, None], other[None]
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    shared = np.clip(high - low, 0.0, None).prod(axis=2)
+    return shared, (a[..., 2:] - a[..., :2]).prod(axis=2), (b[..., 2:] - b[..., :2]).prod(axis=2)
+
+
 def _with_unexplained(known: Boxes, other: Boxes) -> Boxes:
     """``known``, followed by the boxes of ``other`` that share less than half with each of them.
 
     The share is of the smaller box: two birds within one moving region explain it.
     """
-    a, b = other.xyxy[:, None], known.xyxy[None]
-    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
-    shared = np.clip(high - low, 0.0, None).prod(axis=2)
-    smaller = np.minimum((a[..., 2:] - a[..., :2]).prod(axis=2), (b[..., 2:] - b[..., :2]).prod(axis=2))
-    new = ~(shared >= EXPLAINED_SHARE * smaller).any(axis=1)
+    shared, areas, known_areas = _shared_areas(other.xyxy, known.xyxy)
+    new = ~(shared >= EXPLAINED_SHARE * np.minimum(areas, known_areas)).any(axis=1)
     return Boxes(
         xyxy=np.concatenate([known.xyxy, other.xyxy[new]]),
         score=np.concatenate([known.score, other.score[new]]),
@@ -190,6 +261,7 @@ class _Scene:
 
     @classmethod
     def of(cls, plate: Plate, detector: MotionDetector) -> _Scene:
+        """Prepare a plate with a detector's thresholds."""
         noise = cv2.dilate(plate.noise, _KERNEL)
         return cls(
             plate=plate.pixels,
@@ -200,27 +272,28 @@ class _Scene:
             infrared=is_infrared(plate.pixels),
         )
 
-    def differences(self, frame: Picture, table: Picture) -> tuple[Picture, Picture, Picture]:
-        """Masks of what differs weakly and strongly, and by how many levels, shape ``(H, W)`` each."""
+    def change(self, frame: Picture, table: Picture) -> Change:
+        """How a smoothed frame differs from the plate, carried to its brightness by a table of levels."""
         above = cv2.subtract(frame, cv2.LUT(self.highest, table))
         below = cv2.subtract(cv2.LUT(self.lowest, table), frame)
         red, green, blue = cv2.split(cv2.max(above, below))
         apart = cv2.max(cv2.max(red, green), blue)
         weak = cv2.morphologyEx((apart > self.weak_limit).astype(np.uint8), cv2.MORPH_OPEN, _KERNEL[:2, :2])
-        return weak, (apart > self.strong_limit).astype(np.uint8) & weak, apart
+        strong = (apart > self.strong_limit).astype(np.uint8) & weak
+        return Change(frame, cv2.LUT(self.plate, table), weak, strong, apart)
 
 
-def _scene_of(frame: Picture, scenes: list[_Scene]) -> tuple[_Scene, Picture]:
-    """The scene that resembles a frame most, and the table that carries it to the frame's brightness."""
+def _change(frame: Picture, scenes: list[_Scene]) -> Change:
+    """How a smoothed frame differs from the scene that resembles it most."""
     infrared = is_infrared(frame)
     candidates = [scene for scene in scenes if scene.infrared == infrared] or scenes
     tables = [fit_brightness(scene.plate, frame) for scene in candidates]
     if len(candidates) == 1:
-        return candidates[0], tables[0]
+        return candidates[0].change(frame, tables[0])
     thin = np.s_[2::4, 2::4]
     apart = [
         float(distance(cv2.LUT(scene.plate[thin].copy(), table), frame[thin].copy()).mean())
         for scene, table in zip(candidates, tables, strict=True)
     ]
     best = int(np.argmin(apart))
-    return candidates[best], tables[best]
+    return candidates[best].change(frame, tables[best])

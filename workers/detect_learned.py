@@ -22,6 +22,7 @@ from workers.messages import Boxes, Keyframes, Plate
 
 COCO_BIRD = 16
 """Class id of a bird in torchvision's 91 COCO classes."""
+COCO_MIN_SCORE = 0.4
 COCO_ARCHITECTURES = (
     "fasterrcnn_mobilenet_v3_large_320_fpn",
     "fasterrcnn_mobilenet_v3_large_fpn",
@@ -78,7 +79,7 @@ class CocoBirdDetector:
         weights: Path,
         architecture: str | None = None,
         device: str = "cpu",
-        min_score: float = 0.4,
+        min_score: float = COCO_MIN_SCORE,
         max_boxes: int = 100,
     ) -> None:
         """Load the weights from a local file; nothing is downloaded.

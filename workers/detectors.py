@@ -20,20 +20,25 @@ class DetectorSpec:
     uris: tuple[tuple[str, str], ...] = ()
     """For ``given``: pairs of ``video_id`` and archive-relative path."""
     min_score: float | None = None
+    """Least score of a learned box; None takes the detector's own."""
+    resting_score: float | None = None
+    """For ``auto``: least score of a learned box in which nothing moves; None takes the detector's own."""
 
     def build(self, device: str = "cpu") -> Detector:
         """Load weights or boxes; imports torch only for the detectors that need it."""
-        from workers.detect import CombinedDetector, GivenBoxes, MotionDetector
+        from workers.detect import RESTING_SCORE, CombinedDetector, GivenBoxes, MotionDetector
 
         if self.name == "motion":
             return MotionDetector()
         if self.name == "given":
             assert self.boxes_csv is not None
             return GivenBoxes(self.boxes_csv, dict(self.uris))
-        from workers.detect_learned import CocoBirdDetector, LearnedDetector
+        from workers.detect_learned import COCO_MIN_SCORE, CocoBirdDetector, LearnedDetector
 
         if self.name == "coco":
             assert self.weights is not None
-            return CocoBirdDetector(self.weights, device=device)
+            return CocoBirdDetector(self.weights, device=device, min_score=self.min_score or COCO_MIN_SCORE)
         learned = LearnedDetector(self.weights, device=device, min_score=self.min_score)
-        return learned if self.name == "learned" else CombinedDetector(learned, MotionDetector())
+        if self.name == "learned":
+            return learned
+        return CombinedDetector(learned, MotionDetector(), self.resting_score or RESTING_SCORE)

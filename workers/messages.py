@@ -223,6 +223,10 @@ class Boxes:
         if self.xyxy.shape != (self.score.shape[0], 4):
             raise ValueError(f"xyxy must have shape {(self.score.shape[0], 4)}, got {self.xyxy.shape}")
 
+    def where(self, kept: NDArray[np.bool_]) -> Boxes:
+        """The boxes at which ``kept``, shape ``(M,)``, is true."""
+        return Boxes(xyxy=self.xyxy[kept], score=self.score[kept])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:

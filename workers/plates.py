@@ -43,6 +43,8 @@ OUTLINE_SHARE = 0.7
 """A thing is in the picture whose edges are the stronger ones on at least this share of its outline."""
 MIN_VOTES = 0.03
 """Share of the samples that have to find the plate wrong at a pixel before it is healed."""
+LIGHT_GAIN, LIGHT_UNEXPLAINED = 0.5, 0.1
+"""A region is the same in another light if a line of at least this gain leaves at most this share unexplained."""
 SPECK_CONTRAST = 20.0
 """Pixels that differ from the median of their neighbours by more grey levels are looked at again."""
 MIN_STATE = 0.1
@@ -181,7 +183,8 @@ def _verdicts(plate: Picture, frame: Picture, least_size: float = MIN_THING) -> 
 def _heal(plate: Picture, smoothed: Picture) -> Picture:
     """Replace the regions of which samples say that the plate, not they, holds a thing.
 
-    A region is replaced only if that takes edges away from its outline.
+    A region is replaced only if that takes edges away from its outline, and if it is not the same thing in
+    another light: a camera that sets its exposure changes bright cloth more than the rest.
     """
     votes = np.stack([_verdicts(plate, frame) == -1 for frame in smoothed])
     wrong = (votes.sum(axis=0) >= max(1, round(MIN_VOTES * votes.shape[0]))).astype(np.uint8)
@@ -196,9 +199,22 @@ def _heal(plate: Picture, smoothed: Picture) -> Picture:
     for label in range(1, count):
         region = labels == label
         band = cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_GRADIENT, _KERNEL) > 0
-        if after[band].mean() >= before[band].mean():
+        same = _same_in_other_light(plate[region], healed[region])
+        if same or after[band].mean() >= before[band].mean():
             healed[region] = plate[region]
     return healed
+
+
+def _same_in_other_light(one: Picture, other: Picture) -> bool:
+    """Whether a straight line through the grey levels of one picture explains the other, shape ``(N, 3)`` each.
+
+    The line must rise: bare ground is explained by a flat one, whatever stood there.
+    """
+    x, y = one.mean(axis=1), other.mean(axis=1)
+    x, y = x - x.mean(), y - y.mean()
+    gain = float((x * y).sum() / max(float((x * x).sum()), 1e-6))
+    unexplained = float(np.square(y - gain * x).sum() / max(float((y * y).sum()), 1e-6))
+    return gain >= LIGHT_GAIN and unexplained <= LIGHT_UNEXPLAINED
 
 
 def _without_specks(plate: Picture, smoothed: Picture) -> Picture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from workers.decode import decode_iframes
 from workers.detect import CombinedDetector, Detector, MotionDetector
 from workers.errors import UnreadableVideoError
-from workers.messages import Boxes, Keyframes, Plate, Presence, Recording, Survey
+from workers.messages import Boxes, Keyframes, Plate, Presence, Recording
 from workers.plates import build_plates
 from workers.pyav_reader import read_frames, to_rgb
 
@@ -32,28 +32,6 @@ LEARNED_STEP_S = 4.0
 WHOLE_SHARE = 0.98
 """A file of which the spans cover more is decoded whole."""
 _BATCH = 32
-
-
-def survey_camera_day(
-    recordings: Sequence[Recording],
-    frame_size: tuple[int, int],
-    detector: Detector | None = None,
-    max_iframe_gap_s: float = MAX_IFRAME_GAP_S,
-) -> Survey:
-    """Survey all recordings of one camera that start on one local date.
-
-    Args:
-        recordings: of one scene and one size.
-        frame_size: height and width of the frames that the later stages see.
-        detector: also asked, for animals at rest, which motion against the plate may not see.
-        max_iframe_gap_s: see `survey_video`.
-    """
-    plates = camera_day_plates(recordings, frame_size)
-    presence = {
-        recording.file.video_id: survey_video(recording, plates, frame_size, detector, max_iframe_gap_s)
-        for recording in recordings
-    }
-    return Survey(plates, presence)
 
 
 def camera_day_plates(recordings: Sequence[Recording], frame_size: tuple[int, int]) -> tuple[Plate, ...]:
@@ -151,11 +129,7 @@ def _look(
     recording: Recording, plates: tuple[Plate, ...], frame_size: tuple[int, int], detector: Detector | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Time of each I-frame, and whether something is in it."""
-    motion, at_rest = MotionDetector(), detector
-    if isinstance(detector, CombinedDetector):
-        motion, at_rest = detector.motion, detector.learned
-    elif isinstance(detector, MotionDetector):
-        motion, at_rest = detector, None
+    motion, look_at_rest = _ways_to_look(detector)
     times: list[float] = []
     present: list[bool] = []
     next_look_s = 0.0
@@ -164,13 +138,24 @@ def _look(
         found = motion.detect(batch, plates)
         for i, boxes in enumerate(found):
             time_s, moving = float(batch.times_s[i]), boxes.score.size > 0
-            if at_rest is not None and time_s >= next_look_s and not moving:
+            if look_at_rest is not None and time_s >= next_look_s and not moving:
                 one = Keyframes(batch.video_id, batch.times_s[i : i + 1], batch.frames[i : i + 1])
-                resting = _any(at_rest.detect(one, plates))
+                resting = _any(look_at_rest(one))
                 next_look_s = time_s + LEARNED_STEP_S
             times.append(time_s)
             present.append(moving or resting)
     return np.array(times), np.array(present)
+
+
+def _ways_to_look(
+    detector: Detector | None,
+) -> tuple[MotionDetector, Callable[[Keyframes], list[Boxes]] | None]:
+    """How to find what moves, and how to find animals that do not; None where the detector cannot."""
+    if isinstance(detector, CombinedDetector):
+        return detector.motion, detector.detect_resting
+    if isinstance(detector, MotionDetector):
+        return detector, None
+    return MotionDetector(), None if detector is None else lambda keyframes: detector.detect(keyframes, ())
 
 
 def _any(found: list[Boxes]) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.association import Floats, assign, change_of_behaviour, unlikeness
+from workers.association import Floats, assign, change_of_behaviour, intersection_area, unlikeness
 
 NO_TRACK = -1
 STEADY, IGNORED, FOLLOWED = np.array([0.5, 0.1]), np.array([0.0, 0.15]), np.array([0.25, 0.6])
 """How a track follows a deviation from where it was expected, along width and height: by at least the share
 ``STEADY``, in full from ``FOLLOWED`` body lengths on. Along the height a pecking bill lowers the box by up to
 ``IGNORED`` body lengths, while the bird stays at its depth."""
+MAX_MISSED_STEPS = 2.5
+"""A bird that was not seen for more keyframe steps is not looked for beyond its gate."""
 STRIDE = 0.5
 """A first step of fewer body lengths is taken for the detector's jitter and not for a velocity."""
 
@@ -30,6 +33,8 @@ class LinkSettings:
     """Largest distance from the expected place along the picture's width, after one keyframe step."""
     gate_depth: float = 0.5
     """The same along its height: birds walk across the picture faster than into its depth."""
+    top_cost: float = 0.25
+    """Cost of going by the upper edge of the box: a shadow or a reflection below moves the lower one."""
     gate_speed: float = 0.15
     """What each body length of speed per keyframe step adds to that distance."""
     jump_lengths: float = 4.0
@@ -211,12 +216,17 @@ class _Linker:
             first_choice = near.copy()
             if young.size:
                 first_choice[young] = np.minimum(near[young] + 0.15, step.jump(young))
-            for choice, columns in (("near", confident), ("weak", ~confident), ("jump", confident)):
+            ways: tuple[tuple[Callable[[NDArray[np.intp]], Floats], NDArray[np.bool_]], ...] = (
+                (first_choice.__getitem__, confident),
+                ((2.0 * near).__getitem__, ~confident),
+                (step.jump, confident),
+                (step.grown, confident),
+            )
+            for cost, columns in ways:
                 track, column = np.flatnonzero(free_track), np.flatnonzero(columns & free_row)
                 if not track.size or not column.size:
                     continue
-                cost = {"near": first_choice, "weak": 2.0 * near}.get(choice)
-                part = step.jump(track)[:, column] if cost is None else cost[np.ix_(track, column)]
+                part = cost(track)[:, column]
                 i, j = assign(part)
                 self._note_doubts(part[np.ix_(i, j)], row[column[j]])
                 self._continue(track[i], row[column[j]], now_s)
@@ -261,7 +271,7 @@ class _Step:
         now_s: float,
     ) -> None:
         self.live = live
-        self.xy = rows.xy[row]
+        self.xy, self.shape = rows.xy[row], rows.shape[row]
         self.ahead_xy = ahead_xy
         self.settings = settings
         self.step_s = rows.step_s
@@ -285,9 +295,13 @@ class _Step:
         gate = np.stack(
             [self.settings.gate_lengths * wider + moving, self.settings.gate_depth * wider + moving], axis=1
         )
-        off = (self.xy[None] - expected[:, None]) / (self.live.size[:, None] * gate)[:, None]
-        lengths: Floats = np.sqrt((off**2).sum(axis=2))
-        return lengths + self.unlike
+        unit = (self.live.size[:, None] * gate)[:, None]
+        off = self.xy[None] - expected[:, None]
+        lengths = np.hypot(*np.moveaxis(off / unit, 2, 0))
+        off[..., 1] -= np.exp2(self.shape[:, 1]) - np.exp2(self.live.shape[:, 1])[:, None]
+        by_top = self.settings.top_cost + np.hypot(*np.moveaxis(off / unit, 2, 0))
+        cost: Floats = np.minimum(lengths, by_top) + self.unlike
+        return cost
 
     def jump(self, track: NDArray[np.intp]) -> Floats:
         """Cost of a sudden step of some tracks, believed when the next keyframe shows one more such step.
@@ -304,8 +318,23 @@ class _Step:
         gap = onward[:, :, None] - self.ahead_xy[None, None]
         surprise = np.sqrt((gap**2).sum(axis=3).min(axis=2)) / size
         cost = 0.3 + 0.1 * lengths / steps + 0.6 * surprise + self.unlike[track]
-        possible = (lengths <= self.settings.jump_lengths * steps) & (steps < 2.5)
+        possible = (lengths <= self.settings.jump_lengths * steps) & (steps < MAX_MISSED_STEPS)
         return np.where(possible, cost, np.inf)
+
+    def grown(self, track: NDArray[np.intp]) -> Floats:
+        """Cost by the part of the smaller box outside the larger: a shadow or a reflection that joins a box, or
+        leaves it, moves its lower edge by a body length."""
+        last, now = _corners(self.live.xy[track], self.live.shape[track]), _corners(self.xy, self.shape)
+        shared = intersection_area(last[:, None], now[None])
+        smaller = np.exp2(np.minimum.outer(self.live.shape[track].sum(axis=1), self.shape.sum(axis=1)))
+        possible = self.steps[track, None] < MAX_MISSED_STEPS
+        return np.where(possible, 1.0 - shared / smaller + self.unlike[track], np.inf)
+
+
+def _corners(xy: Floats, shape: Floats) -> Floats:
+    """Boxes ``(M, 4)`` that stand on ``xy`` ``(M, 2)``; ``shape`` ``(M, 2)`` as in `Rows`."""
+    width, height = np.exp2(shape).T
+    return np.stack([xy[:, 0] - width / 2, xy[:, 1] - height, xy[:, 0] + width / 2, xy[:, 1]], axis=1)
 
 
 def link_tracklets(rows: Rows, settings: LinkSettings) -> Links:

@@ -30,3 +30,14 @@ def computes_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # oneDNN runs bf16 on any AVX-512, but only these instructions make it faster than float32.
     return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def trains_in_bf16(device: str) -> bool:
+    """Whether gradients are computed in bf16 there.
+
+    Not on processors with AMX: the convolutions' backward pass in oneDNN of torch 2.15 ends the process there
+    (a segmentation fault, measured on ``slowfast_small``), and plain AVX-512 bf16 was no faster than float32.
+    """
+    return computes_bf16(device) and not (
+        torch.device(device).type == "cpu" and torch.cpu._is_amx_tile_supported()
+    )

@@ -171,10 +171,11 @@ class Known:
     """A detector that always finds the same boxes."""
 
     xyxy: tuple[tuple[float, float, float, float], ...]
+    score: float = 0.8
 
     def detect(self, keyframes: Keyframes, plates: tuple[Plate, ...]) -> list[Boxes]:
         corners = np.array(self.xyxy, np.float32).reshape(-1, 4)
-        return [Boxes(corners, np.full(len(corners), 0.8, np.float32))] * len(keyframes.times_s)
+        return [Boxes(corners, np.full(len(corners), self.score, np.float32))] * len(keyframes.times_s)
 
 
 def test_motion_adds_only_what_no_learned_box_explains(scene: Frame, plates: tuple[Plate, ...]) -> None:
@@ -199,3 +200,32 @@ def test_without_learned_boxes_all_motion_boxes_stay(scene: Frame, plates: tuple
     frame = stand(scene, (40, 40, 20, 16), (120, 60, 24, 18))
     (found,) = CombinedDetector(Known(()), MotionDetector()).detect(keyframes(frame), plates)
     assert len(found.score) == 2
+
+
+@pytest.mark.parametrize(("score", "boxes"), [(0.70, 0), (0.90, 1)])
+def test_where_nothing_differs_from_the_plate_only_a_sure_box_counts(
+    scene: Frame, plates: tuple[Plate, ...], score: float, boxes: int
+) -> None:
+    detector = CombinedDetector(Known(((0.2, 0.3, 0.4, 0.6),), score), MotionDetector())
+    (found,) = detector.detect(keyframes(scene), plates)
+    assert len(found.score) == boxes
+    (resting,) = detector.detect_resting(keyframes(scene))
+    assert len(resting.score) == boxes
+
+
+def test_a_weak_learned_box_counts_where_something_moves(scene: Frame, plates: tuple[Plate, ...]) -> None:
+    around = (38 / WIDTH, 38 / HEIGHT, 62 / WIDTH, 58 / HEIGHT)
+    detector = CombinedDetector(Known((around,), 0.4), MotionDetector())
+    (found,) = detector.detect(keyframes(stand(scene, (40, 40, 20, 16))), plates)
+    assert found.xyxy == pytest.approx(np.array([around]))
+
+
+@pytest.mark.parametrize(("score", "width"), [(0.6, 20 / WIDTH), (0.9, 60 / WIDTH)])
+def test_an_unsure_box_around_one_much_smaller_body_gives_way_to_it(
+    scene: Frame, plates: tuple[Plate, ...], score: float, width: float
+) -> None:
+    wide = (20 / WIDTH, 20 / HEIGHT, 80 / WIDTH, 60 / HEIGHT)
+    detector = CombinedDetector(Known((wide,), score), MotionDetector())
+    (found,) = detector.detect(keyframes(stand(scene, (40, 32, 20, 16))), plates)
+    assert len(found.score) == 1
+    assert found.xyxy[0, 2] - found.xyxy[0, 0] == pytest.approx(width, abs=3 / WIDTH)

@@ -66,6 +66,15 @@ def test_samples_of_changing_brightness_make_one_plate(scene: Frame) -> None:
     assert np.median(plate.noise) <= 2.0
 
 
+def test_cloth_in_another_light_is_no_thing_that_left(scene: Frame) -> None:
+    folds = np.linspace(150, 250, 30)[None, :, None] * np.linspace(1.0, 0.9, 24)[:, None, None]
+    usual, dimmer = scene.copy(), scene.copy()
+    usual[40:64, 80:110] = folds
+    dimmer[40:64, 80:110] = 0.8 * folds
+    (plate,) = build_plates(noisy([dimmer] * 2 + [usual] * 18))
+    assert difference(plate.pixels, smooth(usual))[42:62, 82:108].max() <= 5
+
+
 def test_glitter_is_noise_and_still_ground_is_not(scene: Frame) -> None:
     frames = noisy([scene] * 20)
     frames[::3, 40:43, 20] += 90

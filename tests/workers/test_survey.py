@@ -13,13 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from workers.detect import CombinedDetector, Detector, MotionDetector
-from workers.messages import ArchiveFile, Boxes, Keyframes, Plate, Recording
+from workers.messages import ArchiveFile, Boxes, Keyframes, Plate, Recording, Survey
 from workers.probe import probe_video
 from workers.pyav_reader import read_frames, to_rgb
 from workers.survey import (
     camera_day_plates,
     presence_from_iframes,
-    survey_camera_day,
     survey_video,
     whole_video,
 )
@@ -28,6 +27,12 @@ SIZE = (108, 192)
 FPS = 10
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 Frame = NDArray[np.uint8]
+
+
+def survey_of(recordings: list[Recording], size: tuple[int, int]) -> Survey:
+    """Plates and presence of one camera-day."""
+    plates = camera_day_plates(recordings, size)
+    return Survey(plates, {r.file.video_id: survey_video(r, plates, size) for r in recordings})
 
 
 def scene() -> Frame:
@@ -93,7 +98,7 @@ class Still:
 
 
 def test_spans_cover_the_visits_and_leave_the_rest_out(visited: Recording) -> None:
-    survey = survey_camera_day([visited], SIZE)
+    survey = survey_of([visited], SIZE)
     presence = survey.presence[visited.file.video_id]
     assert presence.mode == "spans"
     assert presence.spans_s == pytest.approx(np.array([[4.5, 10.5], [18.5, 27.5]]), abs=1.01)
@@ -115,7 +120,7 @@ def test_a_late_video_is_surveyed_with_stored_plates(visited: Recording, tmp_pat
 
 def test_two_recordings_of_a_day_share_their_plate(visited: Recording, tmp_path: Path) -> None:
     resting = recording_of(encode(tmp_path / "b.mp4", {(0.0, 12.0): 60}, 12, 1), 1)
-    survey = survey_camera_day([visited, resting], SIZE)
+    survey = survey_of([visited, resting], SIZE)
     assert len(survey.plates) == 1
     assert survey.presence[resting.file.video_id].mode == "whole"
 
@@ -235,7 +240,7 @@ def found_in(recording: Recording, size: tuple[int, int], plates: tuple[Plate, .
 
 def test_people_who_stand_at_one_spot_are_found_and_the_empty_room_is_not() -> None:
     recording, size = real_video("intel_one-by-one-person.mp4")
-    survey = survey_camera_day([recording], size)
+    survey = survey_of([recording], size)
     presence = survey.presence[recording.file.video_id]
     assert presence.mode == "spans"
     # The room is empty from the start to 5 s, 46 to 50 s, 71 to 74 s and 88 to 92 s.

@@ -346,6 +346,17 @@ def test_ghosts_of_two_boxes_are_dropped() -> None:
     assert found[1] != [""]
 
 
+def test_an_animal_keeps_its_id_while_its_reflection_joins_the_box_and_leaves_it() -> None:
+    small = {"width": 0.1, "height": 0.1}
+    scene = [
+        Actor(standing(0.5, 0.500), ((0.0, 4.0), (8.0, 12.0)), **small),
+        Actor(standing(0.5, 0.545), ((4.0, 8.0),), width=0.1, height=0.19, plumage=1),
+    ]
+    found = run(film(scene, 12.0))
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
+
+
 def test_the_record_of_an_individual_counts_what_was_seen() -> None:
     # Seen in keyframes 0 to 14 and 33 to 44: 27 boxes of 45, and a hole of 18 keyframes.
     scene = [Actor(standing(0.5, 0.5), ((0.0, 15 * STEP_S), (33 * STEP_S, 45 * STEP_S)), p_other=0.25)]

@@ -350,7 +350,7 @@ def test_an_animal_keeps_its_id_while_its_reflection_joins_the_box_and_leaves_it
     small = {"width": 0.1, "height": 0.1}
     scene = [
         Actor(standing(0.5, 0.500), ((0.0, 4.0), (8.0, 12.0)), **small),
-        Actor(standing(0.5, 0.545), ((4.0, 8.0),), width=0.1, height=0.19, plumage=1),
+        Actor(standing(0.5, 0.580), ((4.0, 8.0),), width=0.1, height=0.26, plumage=1),
     ]
     found = run(film(scene, 12.0))
     assert found[0] == found[1]

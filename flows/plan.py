@@ -143,15 +143,7 @@ def plan_days(
     probe_files: ProbeFiles,
 ) -> list[DayPlan]:
     """The camera-days with work, after probing the new files and those of the same camera-days."""
-    probes = dict(zip(lookup.new, probe_files(lookup.new), strict=True))
-    touched = {_placed(file, probe, settings) for file, probe in probes.items()}
-    beside = [
-        file
-        for file in lookup.files
-        if file not in probes and _same_camera(lookup.stored[file.video_id][0]) in touched
-    ]
-    readable_beside = [file for file in beside if lookup.stored[file.video_id][1].status == "done"]
-    probes.update(zip(readable_beside, probe_files(readable_beside), strict=True))
+    probes = _probe_touched(lookup, settings, probe_files)
     recordings = [
         place_recording(file, probe, settings.path_pattern, settings.zone, settings.site)
         for file, probe in probes.items()
@@ -162,30 +154,60 @@ def plan_days(
     quarantined = _by_day(bad, settings)
     misplaced = _misplaced(lookup, groups, quarantined)
     days = set(groups) | set(quarantined) | set(lookup.unsettled) | set(misplaced)
-    plans = []
-    for day in sorted(days):
-        group = groups.get(day)
-        members = group.recordings if group else ()
-        footers = catalog.finished_detections(day)
-        tables = catalog.camera_day_footers(day)
-        to_score = tuple(r for r in members if not is_done(r, footers, digests, reprocess))
-        fresh = {record.video_id: record for record in quarantined.get(day, ())}
-        elsewhere = frozenset(misplaced.get(day, ()))
-        retried = {recording.file.video_id for recording in members} | elsewhere
-        kept = {r.video_id: r for r in stored_quarantined(catalog, day, tables) if r.video_id not in retried}
-        again = {recording.file.video_id for recording in to_score} | elsewhere
-        plans.append(
-            DayPlan(
-                day=day,
-                to_score=to_score,
-                done=tuple(video_of(footer) for v, footer in footers.items() if v not in again),
-                quarantined=tuple({**kept, **fresh}.values()),
-                surveyed_with=members,
-                misplaced=elsewhere,
-                note=group.note if group else "",
-            )
+    return [
+        _plan_day(
+            catalog,
+            day,
+            groups.get(day),
+            quarantined.get(day, ()),
+            frozenset(misplaced.get(day, ())),
+            lambda recording, footers: is_done(recording, footers, digests, reprocess),
         )
-    return plans
+        for day in sorted(days)
+    ]
+
+
+def _probe_touched(
+    lookup: Lookup, settings: ArchiveSettings, probe_files: ProbeFiles
+) -> dict[ArchiveFile, Probe | Quarantined]:
+    """Probes of the new files, and of the stored ones of the same camera-days."""
+    probes = dict(zip(lookup.new, probe_files(lookup.new), strict=True))
+    touched = {_placed(file, probe, settings) for file, probe in probes.items()}
+    beside = [
+        file
+        for file in lookup.files
+        if file not in probes
+        and lookup.stored[file.video_id][1].status == "done"
+        and _same_camera(lookup.stored[file.video_id][0]) in touched
+    ]
+    return probes | dict(zip(beside, probe_files(beside), strict=True))
+
+
+def _plan_day(
+    catalog: Catalog,
+    day: CameraDay,
+    group: GroupedDay | None,
+    quarantined: Sequence[VideoRecord],
+    misplaced: frozenset[str],
+    done: Callable[[Recording, Mapping[str, Footer]], bool],
+) -> DayPlan:
+    """What is to be done for one camera-day, given its readable recordings and its files that are not."""
+    members = group.recordings if group else ()
+    footers = catalog.finished_detections(day)
+    to_score = tuple(recording for recording in members if not done(recording, footers))
+    retried = {recording.file.video_id for recording in members} | misplaced
+    known = stored_quarantined(catalog, day, catalog.camera_day_footers(day))
+    kept = {record.video_id: record for record in known if record.video_id not in retried}
+    again = {recording.file.video_id for recording in to_score} | misplaced
+    return DayPlan(
+        day=day,
+        to_score=to_score,
+        done=tuple(video_of(footer) for v, footer in footers.items() if v not in again),
+        quarantined=tuple((kept | {record.video_id: record for record in quarantined}).values()),
+        surveyed_with=members,
+        misplaced=misplaced,
+        note=group.note if group else "",
+    )
 
 
 def quarantined_record(

@@ -7,7 +7,7 @@ bounded number of chunks is with the actors. Frames never pass through this proc
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,12 +103,10 @@ class CameraDayStream:
         actors: list[Any],
         limits: StreamLimits,
         behaviours: int,
-        on_progress: Callable[[int], None] = lambda keyframes: None,
     ) -> None:
         self._recordings = recordings
         self._limits = limits
         self._behaviours = behaviours
-        self._on_progress = on_progress
         self._actors = actors
         self._load = [0] * len(actors)
         self._plates = ray.put(plates)
@@ -200,7 +198,6 @@ class CameraDayStream:
             scoring.video.failure = scoring.video.failure or next(filter(None, failures), unexpected)
             return
         scoring.video.parts.append(part)
-        self._on_progress(len(keyframe_indices(part.keyframes)))
 
     def _finished(self) -> Iterator[ScoredVideo | FailedVideo]:
         for video_id, video in list(self._videos.items()):

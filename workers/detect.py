@@ -23,6 +23,8 @@ RESTING_SCORE = 0.77
 INSIDE_SHARE, SMALLER_SHARE, CLEAR_MOTION = 0.7, 0.6, 0.9
 """A body that moves is inside a learned box with at least this share of its area, is much smaller with at most
 this share of the box's area, and is clear from this score on."""
+FITTING_SCORE = 0.7
+"""A learned box with a lower score gives way to the one clear, much smaller body in it."""
 MOVED_SHARE = 0.05
 """In the box of something that is not part of the plate at least this share of the pixels differs from it."""
 
@@ -136,14 +138,14 @@ class CombinedDetector:
     """A learned detector's boxes, and those of motion for what it does not know: deer, boats, people.
 
     A detector may come from another place than the camera. Where nothing differs from the plate its box is an
-    animal that has not moved all day, or a piece of background that looks like one; where motion shows a
-    much smaller body in its box, it may not fit. Only sure boxes count there.
+    animal that has not moved all day, or a piece of background that looks like one; where motion shows one
+    much smaller body in it, it may not fit. Only sure boxes count there.
     """
 
     learned: Detector
     motion: MotionDetector
     resting_score: float = RESTING_SCORE
-    """A learned box with at least this score is sure."""
+    """A learned box in which nothing differs from the plate counts from this score on."""
 
     def detect(self, keyframes: Keyframes, plates: tuple[Plate, ...]) -> list[Boxes]:
         """The credible learned boxes of each keyframe, then the motion boxes that none of them explains."""
@@ -162,8 +164,9 @@ class CombinedDetector:
     def _combine(self, known: Boxes, change: Change) -> Boxes:
         moving = self.motion.boxes_in(change)
         moved = np.array([_mean_in(change.weak, xyxy) >= MOVED_SHARE for xyxy in known.xyxy], np.bool_)
-        fitting = moved & (_bodies_inside(known, moving) != 1)
-        return _with_unexplained(known.where(fitting | (known.score >= self.resting_score)), moving)
+        fits = (known.score >= FITTING_SCORE) | (_bodies_inside(known, moving) != 1)
+        sure = known.score >= self.resting_score
+        return _with_unexplained(known.where(sure | (moved & fits)), moving)
 
 
 class GivenBoxes:

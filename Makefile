@@ -42,6 +42,7 @@ bench: $(READY)
 
 weights: $(READY)
 	$(BIN)/python -m flows.training --work build/weights
+	$(BIN)/python -m flows.training --work build/weights --single-frame --clips 5000
 	$(BIN)/python -m flows.detector_training --archive build/weights/train --test build/weights/test --out model/weights
 
 clean:

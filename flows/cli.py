@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from flows.errors import AviaflowError
 from storage.errors import StorageError
@@ -37,8 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_DONE
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command in one line, with the exit status of every bad request."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_NOTHING, f"aviaflow: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="aviaflow", description="From a reserve's video archive to per-individual behaviour events."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

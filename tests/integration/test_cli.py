@@ -158,6 +158,7 @@ def test_a_question_in_sql_is_answered_as_a_table_and_as_json(
         (("run", ".", "--out", "store", "--config", "missing.yaml"), "missing.yaml"),
         (("query", "no-store-here", "SELECT 1"), "no-store-here"),
         (("events", "no-store-here"), "no-store-here"),
+        (("simulate", "d", "--videos", "0"), "must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(

@@ -26,7 +26,9 @@ class DetectorSpec:
 
     def build(self, device: str = "cpu") -> Detector:
         """Load weights or boxes; imports torch only for the detectors that need it."""
-        from workers.detect import RESTING_SCORE, CombinedDetector, GivenBoxes, MotionDetector
+        from workers.detect import MotionDetector
+        from workers.detect_combined import RESTING_SCORE, CombinedDetector
+        from workers.detect_given import GivenBoxes
 
         if self.name == "motion":
             return MotionDetector()

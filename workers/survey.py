@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.decode import decode_iframes
-from workers.detect import CombinedDetector, Detector, MotionDetector
+from workers.detect import Detector, MotionDetector
+from workers.detect_combined import CombinedDetector
 from workers.errors import UnreadableVideoError
 from workers.messages import Boxes, Keyframes, Plate, Presence, Recording
 from workers.plates import build_plates

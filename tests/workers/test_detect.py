@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from workers.detect import CombinedDetector, GivenBoxes, MotionDetector
+from workers.detect import MotionDetector
+from workers.detect_combined import CombinedDetector
+from workers.detect_given import GivenBoxes
 from workers.messages import Boxes, Keyframes, Plate
 from workers.plates import build_plates
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from workers.detect import CombinedDetector, Detector, MotionDetector
+from workers.detect import Detector, MotionDetector
+from workers.detect_combined import CombinedDetector
 from workers.messages import ArchiveFile, Boxes, Keyframes, Plate, Recording, Survey
 from workers.probe import probe_video
 from workers.pyav_reader import read_frames, to_rgb

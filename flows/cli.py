@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flows.errors import AviaflowError
+from flows.evaluate_command import add_evaluate
 from storage.errors import StorageError
 from workers.errors import WorkerError
 
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="aviaflow", description="From a reserve's video archive to per-individual behaviour events."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_simulate, _run, _events, _score, _query, _schedule, _doctor, _demo):
+    for add in (_simulate, _run, _events, _score, _query, _schedule, _doctor, _demo, add_evaluate):
         add(commands)
     return parser
 

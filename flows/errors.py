@@ -29,3 +29,7 @@ class CameraDayError(AviaflowError):
 
 class ScheduleError(AviaflowError):
     """The nightly deployment could not be served."""
+
+
+class AblationError(AviaflowError):
+    """The kept cells of a table cannot be used together."""

@@ -1,8 +1,8 @@
 """Average precision in the two ways that are reported side by side.
 
 Over instances with true boxes (the paper's), every true individual is one row with one score per class. Over
-frames (AVA's frame-mAP), detections must also overlap a true box of the class; there is no cap on the rows of
-an image, since 14 birds times 6 classes are more than the 50 rows that AVA's evaluator keeps.
+frames (AVA's frame-mAP), detections must also overlap a true box of the class; a cap on the rows of an image is
+an option, off by default, since 14 birds times 6 classes are more than the 50 rows that AVA's evaluator keeps.
 """
 
 from __future__ import annotations
@@ -101,12 +101,21 @@ def frame_map(
     truth: dict[str, FrameBoxes],
     found: dict[str, tuple[FrameBoxes, NDArray[np.floating]]],
     min_iou: float = 0.5,
+    max_rows_per_image: int | None = None,
 ) -> MeanAveragePrecision:
     """AVA's frame-mAP: by class name, true boxes, and found boxes with their scores.
 
     A found box counts for the true box that it overlaps most, if by at least ``min_iou``; of several that
     count for the same one the highest score is right and the others are false, as in AVA's evaluator.
+
+    Args:
+        truth: true boxes of each class.
+        found: found boxes of each class and their scores, one per box.
+        min_iou: least overlap.
+        max_rows_per_image: AVA's evaluator keeps 50; see :func:`keep_best_rows`. None keeps all.
     """
+    if max_rows_per_image is not None:
+        found = keep_best_rows(found, max_rows_per_image)
     nothing = (FrameBoxes(np.zeros(0, np.int64), np.zeros((0, 4))), np.zeros(0))
     per_class, instances = {}, {}
     for name, true_boxes in truth.items():
@@ -115,6 +124,28 @@ def frame_map(
         instances[name] = int(true_boxes.image.size)
         per_class[name] = average_precision(scores, is_true, instances[name])
     return MeanAveragePrecision(per_class, instances)
+
+
+def keep_best_rows(
+    found: dict[str, tuple[FrameBoxes, NDArray[np.floating]]], max_rows_per_image: int
+) -> dict[str, tuple[FrameBoxes, NDArray[np.floating]]]:
+    """The rows of highest score of each image, all classes together; of equal scores the earlier rows."""
+    if max_rows_per_image < 1:
+        raise ValueError(f"max_rows_per_image must be at least 1, got {max_rows_per_image}")
+    if not found:
+        return {}
+    image = np.concatenate([boxes.image for boxes, _ in found.values()])
+    scores = np.concatenate([scores for _, scores in found.values()])
+    order = np.lexsort((-scores, image))
+    in_order = image[order]
+    rank = np.arange(len(order)) - np.searchsorted(in_order, in_order, side="left")
+    kept = np.zeros(len(order), dtype=bool)
+    kept[order[rank < max_rows_per_image]] = True
+    parts = np.split(kept, np.cumsum([len(scores) for _, scores in found.values()])[:-1])
+    return {
+        name: (FrameBoxes(boxes.image[part], boxes.xyxy[part]), of_class[part])
+        for (name, (boxes, of_class)), part in zip(found.items(), parts, strict=True)
+    }
 
 
 def match_boxes(
@@ -135,6 +166,14 @@ def match_boxes(
     winners = order[np.unique(true_row[order], return_index=True)[1]]
     is_true[row[winners]] = True
     return is_true
+
+
+def best_overlaps(found: FrameBoxes, truth: FrameBoxes) -> NDArray[np.float64]:
+    """Largest overlap of each found box with a true one of its image, shape ``(N,)``; 0 without one."""
+    best = np.zeros(found.image.shape[0])
+    row, true_row = _pairs_in_same_image(found.image, truth.image)
+    np.maximum.at(best, row, iou(found.xyxy[row], truth.xyxy[true_row]))
+    return best
 
 
 def iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """The command line: ``aviaflow COMMAND``. Results go to stdout, progress and logs to stderr.
 
 Exit status: 0 all done; 1 nothing could be done, one line on stderr says why; 3 done, but some videos were
-quarantined.
+quarantined or some annotations have defects.
 """
 
 from __future__ import annotations
@@ -50,7 +50,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="aviaflow", description="From a reserve's video archive to per-individual behaviour events."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_simulate, _run, _events, _score, _query, _schedule, _doctor, _demo, add_evaluate):
+    for add in (
+        _simulate,
+        _run,
+        _events,
+        _score,
+        _query,
+        _annotations,
+        add_evaluate,
+        _schedule,
+        _doctor,
+        _demo,
+    ):
         add(commands)
     return parser
 
@@ -124,6 +135,30 @@ def _query(commands: Any) -> None:
         "sql", metavar="SQL", help="tables: events individuals detections tracks effort videos"
     )
     parser.add_argument("--csv", action="store_true", help="comma separated instead of a table")
+    _json_option(parser)
+
+
+def _annotations(commands: Any) -> None:
+    parser = _command(
+        commands, "annotations", "Check annotation files and make a set to train on.", _call_annotations
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="VIA 3 project (.json) or AVA CSV; ANNOTATOR=FILE where the file's name is not the annotator's",
+    )
+    parser.add_argument("--archive", type=Path, required=True, metavar="DIR", help="folder of the videos")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="gets truth, split, defects, card"
+    )
+    parser.add_argument("--ethogram", type=Path, metavar="FILE", help="YAML; by default the crane's")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="label map of AVA files (.pbtxt)")
+    parser.add_argument("--excluded", type=Path, metavar="FILE", help="moments of AVA files to leave out")
+    parser.add_argument(
+        "--dynamic", metavar="NAMES", help="behaviours that are dynamic where motion was not annotated"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="K", help="of the search for a split")
     _json_option(parser)
 
 
@@ -229,6 +264,28 @@ def _call_query(arguments: argparse.Namespace) -> int:
     else:
         print(rows.to_string(index=False) if len(rows) else f"no rows (columns: {', '.join(rows.columns)})")
     return EXIT_DONE
+
+
+def _call_annotations(arguments: argparse.Namespace) -> int:
+    from flows.annotations import AnnotationRequest, import_dataset
+    from flows.import_summary import describe_import
+    from flows.settings import CONFIGS, load_ethogram
+
+    dynamic = arguments.dynamic
+    summary = import_dataset(
+        AnnotationRequest(
+            files=tuple(arguments.files),
+            archive=arguments.archive,
+            out=arguments.out,
+            ethogram=load_ethogram(arguments.ethogram or CONFIGS / "ethogram_crane.yaml"),
+            labels=arguments.labels,
+            excluded=arguments.excluded,
+            dynamic=None if dynamic is None else tuple(dynamic.replace(",", " ").split()),
+            seed=arguments.seed,
+        )
+    )
+    _print(summary.as_dict(), describe_import(summary), arguments.json)
+    return EXIT_QUARANTINED if summary.defects else EXIT_DONE
 
 
 def _call_schedule(arguments: argparse.Namespace) -> int:

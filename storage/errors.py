@@ -39,6 +39,10 @@ class FormatError(StorageError, ValueError):
     """A file in an exchange format holds something that the format does not allow."""
 
 
+class SplitError(StorageError, ValueError):
+    """There are too few annotated videos to divide them into parts."""
+
+
 class QueryError(StorageError):
     """A question to a store cannot be answered: wrong SQL, or a name that the store does not know."""
 

@@ -192,16 +192,16 @@ def _other_box(row: list[str], xyxy: Box) -> TruthBox:
 
 
 def light_of_videos(reserve: Path, videos: list[str]) -> list[str]:
-    """Light regime of each video, from the cameras listed in ``reserve.json``.
+    """Light regime of each video, from the cameras and their videos listed in ``reserve.json``.
 
     Raises:
-        BadTruthError: a video's camera is not listed.
+        BadTruthError: neither a video nor its camera is listed.
     """
-    cameras = {
-        camera["camera"]: str(camera["light"]) for camera in json.loads(reserve.read_text())["cameras"]
-    }
+    listed = json.loads(reserve.read_text())["cameras"]
+    by_video = {video: str(entry["light"]) for entry in listed for video in entry.get("videos", ())}
+    by_camera = {entry["camera"]: str(entry["light"]) for entry in listed}
     try:
-        return [cameras[Path(video).parent.name] for video in videos]
+        return [by_video.get(video) or by_camera[Path(video).parent.name] for video in videos]
     except KeyError as error:
         raise BadTruthError(f"{reserve}: camera {error} is not listed") from error
 

@@ -12,11 +12,12 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from storage.errors import FormatError
+from storage.formats.annotations import Defect, WrittenBox, WrittenFile, WrittenLabel
 
 _COLUMNS: Final = ("video", "timestamp", "x1", "y1", "x2", "y2", "label id", "entity id")
 _HEADER_NAMES: Final = frozenset({"timestamp", "time_s", "frame_timestamp", "middle_frame_timestamp"})
@@ -69,11 +70,54 @@ def read_boxes(
             _number(path, line, "timestamp", values[1])
             continue
         row = _row(path, line, values)
+        _check_box(path, line, row)
         if labels is not None and row.label_id is not None and row.label_id not in labels:
             raise _error(path, line, f"label id {row.label_id} is not in the label map {sorted(labels)}")
         if (row.video, row.time_s) not in excluded:
             rows.append(row)
     return rows
+
+
+def read_ava(
+    path: Path, annotator: str, labels: Mapping[int, str], excluded: frozenset[Moment] = frozenset()
+) -> WrittenFile:
+    """Read an AVA CSV line by line; a line that cannot be read becomes a defect, the others are used.
+
+    Lines with the same video, time, box and individual are one box with several labels. After the eight columns
+    of AVA there may be the motion state, the covered share and the share inside the frame, as in the truth of a
+    simulated archive.
+
+    Args:
+        path: the CSV.
+        annotator: who made it.
+        labels: the label map.
+        excluded: moments to leave out.
+
+    Raises:
+        FormatError: the file is no text.
+        FileNotFoundError: there is no such file.
+    """
+    boxes: dict[AvaRow, WrittenBox] = {}
+    defects = []
+    for line, text in enumerate(_text(path).splitlines(), start=1):
+        try:
+            row = _row_of_line(path, line, text)
+        except FormatError as error:
+            problem = str(error).removeprefix(f"{path}, line {line}: ")
+            defects.append(Defect(str(path), f"line {line}", "unreadable", text.strip(), problem))
+            continue
+        if row is None or (row.video, row.time_s) in excluded:
+            continue
+        key = replace(row, label_id=None)
+        written = _written_box(annotator, line, row, labels)
+        if key not in boxes:
+            boxes[key] = written
+        elif written.labels and written.labels[0].text not in [one.text for one in boxes[key].labels]:
+            boxes[key] = replace(boxes[key], labels=(*boxes[key].labels, *written.labels))
+        else:
+            problem = f"the same box and label as in {boxes[key].place}"
+            defects.append(Defect(str(path), f"line {line}", "duplicate box", text.strip(), problem))
+    return WrittenFile(str(path), False, tuple(boxes.values()), defects=tuple(defects))
 
 
 def write_boxes(path: Path, rows: Iterable[AvaRow]) -> None:
@@ -121,6 +165,43 @@ def write_label_map(path: Path, labels: Mapping[int, str]) -> None:
     path.write_text("".join(items), encoding="utf-8")
 
 
+def _row_of_line(path: Path, line: int, text: str) -> AvaRow | None:
+    """The row of one line of text; None for what holds no box."""
+    try:
+        values = [value.strip() for value in next(csv.reader([text], strict=True), [])]
+    except csv.Error as error:
+        raise _error(path, line, f"this is no CSV: {error}") from error
+    if not any(values) or (line == 1 and len(values) > 1 and values[1].lower() in _HEADER_NAMES):
+        return None
+    if len(values) < 2 or not values[0]:
+        raise _error(path, line, f"a line begins with video, timestamp, got {values}")
+    if len(values) == 2 or not any(values[2:]):
+        _number(path, line, "timestamp", values[1])
+        return None
+    row = _row(path, line, values)
+    for name, value in zip(("covered share", "share inside"), row.extra[1:3], strict=False):
+        _number(path, line, name, value or "0")
+    return row
+
+
+def _written_box(annotator: str, line: int, row: AvaRow, labels: Mapping[int, str]) -> WrittenBox:
+    motion, covered, inside = (*row.extra, "", "", "")[:3]
+    place = f"line {line}"
+    label = [] if row.label_id is None else [labels.get(row.label_id, f"label id {row.label_id}")]
+    return WrittenBox(
+        place,
+        annotator,
+        row.video,
+        row.time_s,
+        (row.x1, row.y1, row.x2, row.y2),
+        tuple(WrittenLabel(place, text) for text in label),
+        motion,
+        "" if row.entity_id is None else str(row.entity_id),
+        float(covered or 0),
+        float(inside or 1),
+    )
+
+
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Number (from 1) and values of each line that is not empty, without a line of column names."""
     reader = csv.reader(_text(path).splitlines(keepends=True), strict=True)
@@ -142,11 +223,6 @@ def _row(path: Path, line: int, values: list[str]) -> AvaRow:
         raise _error(path, line, f"expected 7 columns or more ({', '.join(_COLUMNS)}), got {len(values)}")
     named = dict(zip(_COLUMNS, values, strict=False))
     time_s, x1, y1, x2, y2 = (_number(path, line, name, named[name]) for name in _COLUMNS[1:6])
-    for name, value in zip(_COLUMNS[2:6], (x1, y1, x2, y2), strict=True):
-        if not 0.0 <= value <= 1.0:
-            raise _error(path, line, f"{name} is a fraction of the frame, 0 to 1, got {named[name]!r}")
-    if x1 >= x2 or y1 >= y2:
-        raise _error(path, line, f"need x1 < x2 and y1 < y2, got {values[2:6]}")
     return AvaRow(
         video=values[0],
         time_s=time_s,
@@ -158,6 +234,15 @@ def _row(path: Path, line: int, values: list[str]) -> AvaRow:
         entity_id=_whole(path, line, "entity id", named.get("entity id", "")),
         extra=tuple(values[len(_COLUMNS) :]),
     )
+
+
+def _check_box(path: Path, line: int, row: AvaRow) -> None:
+    for name, value in zip(_COLUMNS[2:6], (row.x1, row.y1, row.x2, row.y2), strict=True):
+        if not 0.0 <= value <= 1.0:
+            raise _error(path, line, f"{name} is a fraction of the frame, 0 to 1, got '{value:g}'")
+    if row.x1 >= row.x2 or row.y1 >= row.y2:
+        corners = [f"{value:g}" for value in (row.x1, row.y1, row.x2, row.y2)]
+        raise _error(path, line, f"need x1 < x2 and y1 < y2, got {corners}")
 
 
 def _number(path: Path, line: int, name: str, text: str) -> float:

@@ -15,6 +15,7 @@ from workers.clips import (
     decode_grid,
     frame_times,
     grid_indices,
+    light_of_videos,
     open_windows,
     read_truth,
 )
@@ -198,3 +199,14 @@ def test_videos_of_different_shape_are_not_mixed(archive: Path) -> None:
     write_video(archive / "archive" / SECOND, 75, 25, size=(96, 96))
     with pytest.raises(BadTruthError, match="aspect ratio"):
         build_windows(archive, archive / "w", seed=1, frame_height=64, input_height=32)
+
+
+def test_light_is_a_videos_own_where_it_is_listed(tmp_path: Path) -> None:
+    listed = [
+        {"camera": "cam", "light": "day", "videos": ["a/cam/1.mp4"]},
+        {"camera": "cam", "light": "infrared", "videos": ["b/cam/1.mp4"]},
+        {"camera": "pond", "light": "dawn"},
+    ]
+    (tmp_path / "reserve.json").write_text(json.dumps({"cameras": listed}))
+    videos = ["a/cam/1.mp4", "b/cam/1.mp4", "a/pond/2.mp4"]
+    assert light_of_videos(tmp_path / "reserve.json", videos) == ["day", "infrared", "dawn"]

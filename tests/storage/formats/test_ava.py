@@ -7,14 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import FormatError
+from storage.formats.annotations import Annotation, NoVideo, VideoFacts
 from storage.formats.ava import (
     AvaRow,
+    read_ava,
     read_boxes,
     read_excluded,
     read_label_map,
     write_boxes,
     write_label_map,
 )
+from storage.formats.judge import import_annotations
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "annotations"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no annotations of other projects in {SHARED}")
@@ -169,3 +172,68 @@ def test_a_training_csv_of_another_tool() -> None:
     rows = read_boxes(SHARED / "whiffe_custom_ava" / "train.csv")
     assert len(rows) == 84
     assert (rows[0].time_s, rows[0].label_id, rows[1].entity_id) == (2.0, 3, 1)
+
+
+FACTS = VideoFacts("site/v.mp4", width=100, height=50, fps=25, duration_s=1000.0, last_frame_s=999.96)
+
+
+def test_a_bad_line_does_not_cost_the_others(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "video_id,timestamp,x1,y1,x2,y2,label_id,entity_id\n"
+        f"{GOOD},1,0.250,0.900\n"
+        "v,902,0.1,0.2,0.3,0.4,6,7,1,0.250,0.900\n"
+        "v,soon,0.1,0.2,0.3,0.4,5,7\n"
+        "v,903,0.1,0.2,1.3,0.4,5,7\n"
+        "v,904,0.1,0.2,0.3,0.4,9,7\n"
+        "v,1001,0.1,0.2,0.3,0.4,5,7\n"
+        "v,902,0.5,0.2,0.7,0.4,5,7\n"
+        "v,905,0.1,0.2,0.3,0.4,5,\n"
+        "v,905,0.1,0.2,0.3,0.4,5,\n"
+        "v,906,0.1,0.2,0.3,0.4,5,8,running\n"
+        'v,"907"x,0.1\n'
+        "w,901\n",
+    )
+    raw = read_ava(path, "li", {5: "Walk", 6: "fly"}, frozenset({("v", 999.0)}))
+    result = import_annotations(raw, {"v": FACTS}, ("walk", "fly"))
+    assert [(one.place, one.kind, one.value) for one in result.defects] == [
+        ("line 4", "unreadable", "v,soon,0.1,0.2,0.3,0.4,5,7"),
+        ("line 10", "duplicate box", "v,905,0.1,0.2,0.3,0.4,5,"),
+        ("line 12", "unreadable", 'v,"907"x,0.1'),
+        ("line 2", "several labels", "walk, fly"),
+        ("line 5", "box outside the frame", "0.1, 0.2, 1.3, 0.4"),
+        ("line 6", "unknown label", "label id 9"),
+        ("line 7", "time beyond the video", "1001 s"),
+        ("line 8", "duplicate id", "7"),
+        ("line 11", "unknown motion", "running"),
+    ]
+    assert result.annotations[0] == Annotation(
+        "li", "site/v.mp4", 902.0, (0.1, 0.2, 0.3, 0.4), ("walk", "fly"), True, "7", 0.25, 0.9
+    )
+    assert [(one.time_s, one.dynamic) for one in result.annotations[1:]] == [(905.0, None), (906.0, None)]
+
+
+def test_annotations_of_a_video_that_is_not_there_are_one_defect(tmp_path: Path) -> None:
+    raw = read_ava(written(tmp_path, f"{GOOD}\n{GOOD[:-1]}8\n"), "li", {5: "walk"})
+    result = import_annotations(raw, {"v": NoVideo("unknown video", "no video has this name")}, ("walk",))
+    (defect,) = result.defects
+    assert (defect.place, defect.kind, defect.value) == ("line 1", "unknown video", "v")
+    assert defect.message == "no video has this name; 2 annotations are left out"
+    assert result.annotations == ()
+
+
+@needs_shared
+def test_published_samples_as_annotations() -> None:
+    folder = SHARED / "mmaction2_ava_dataset"
+    labels = read_label_map(folder / "action_list.txt")
+    raw = read_ava(folder / "ava_sample.csv", "sample", labels)
+    videos = dict.fromkeys(raw.videos, FACTS)
+    result = import_annotations(raw, videos, ("action1", "action2", "action3"))
+    assert [(one.kind, one.value) for one in result.defects if one.kind != "several labels"] == [
+        ("unknown label", "label id 74")
+    ]
+    assert result.annotations[0].behaviours == ("action1", "action2", "action3")
+    excluded = read_excluded(folder / "ava_excluded_timestamps_sample.csv")
+    assert {one.time_s for one in read_ava(folder / "ava_sample.csv", "s", labels, excluded).boxes} == {902.0}
+    raw = read_ava(SHARED / "whiffe_custom_ava" / "train.csv", "s", {k: f"a{k}" for k in range(1, 6)})
+    assert sum(len(one.labels) for one in raw.boxes) == 84

@@ -1,0 +1,192 @@
+"""Which annotations can be used: a box in its frame, at a time in its video, with a label of the ethogram."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from storage.formats.annotations import (
+    OTHER,
+    Annotation,
+    Box,
+    Defect,
+    DefectKind,
+    Imported,
+    NoVideo,
+    VideoFacts,
+    Whom,
+    WrittenBox,
+    WrittenFile,
+    WrittenSegment,
+)
+
+MOTIONS: Final = {"static": False, "0": False, "dynamic": True, "1": True}
+"""How a motion state may be written; an empty text is one that was not annotated."""
+EDGE_PX: Final = 1.0
+"""A hand-drawn box may leave the frame by this much and is clipped."""
+EDGE_FRACTION: Final = 1e-4
+"""The same for boxes in fractions of the frame, which are only ever rounded."""
+_SAME_TIME_S = 1e-3
+
+
+def label_key(text: str) -> str:
+    """A label as it is compared: ``Head Up`` and ``head-up`` are ``head_up``."""
+    return "_".join(text.strip().lower().replace("-", " ").split())
+
+
+def import_annotations(
+    written: WrittenFile, videos: Mapping[str, VideoFacts | NoVideo], behaviours: Sequence[str]
+) -> Imported:
+    """Judge everything in a file; what has a defect is left out, the rest becomes annotations.
+
+    Args:
+        written: what the file holds.
+        videos: what is known about each video, by its name as the file has it.
+        behaviours: names of the ethogram.
+    """
+    return _Judge(written, videos, behaviours).judge()
+
+
+class _Judge:
+    """Goes through one file and keeps what it finds wrong."""
+
+    def __init__(
+        self, written: WrittenFile, videos: Mapping[str, VideoFacts | NoVideo], behaviours: Sequence[str]
+    ) -> None:
+        self.written = written
+        self.videos = videos
+        self.names = {label_key(name): name for name in (*behaviours, OTHER)}
+        self.defects: dict[Defect, None] = dict.fromkeys(written.defects)
+
+    def judge(self) -> Imported:
+        self._name_missing_videos()
+        segments = [segment for segment in self.written.segments if self._is_within(segment)]
+        boxes = list(_with_segments(self.written.boxes, segments))
+        self._name_idle_segments(segments)
+        found = [annotation for box in self._without_twins(boxes) if (annotation := self._use(box))]
+        return Imported(tuple(found), tuple(self.defects))
+
+    def _add(self, place: str, kind: DefectKind, value: str, message: str) -> None:
+        self.defects[Defect(self.written.path, place, kind, value, message)] = None
+
+    def _name_missing_videos(self) -> None:
+        parts: list[WrittenBox | WrittenSegment] = [*self.written.boxes, *self.written.segments]
+        for name in self.written.videos:
+            video = self.videos[name]
+            if isinstance(video, NoVideo):
+                places = [part.place for part in parts if part.video == name]
+                self._add(places[0], video.kind, name,
+                          f"{video.message}; {len(places)} annotations are left out")  # fmt: skip
+
+    def _name_idle_segments(self, segments: Iterable[WrittenSegment]) -> None:
+        times: dict[Whom, list[float]] = defaultdict(list)
+        for box in self.written.boxes:
+            times[box.whom].append(box.time_s)
+        for segment in segments:
+            if not any(segment.start_s <= time_s <= segment.end_s for time_s in times[segment.whom]):
+                value = f"{segment.start_s:g} to {segment.end_s:g} s, individual {segment.individual!r}"
+                self._add(segment.place, "segment without a box", value,
+                          "no box of this annotator and individual lies in it; draw one or delete it")  # fmt: skip
+
+    def _is_within(self, segment: WrittenSegment) -> bool:
+        video = self.videos[segment.video]
+        if isinstance(video, NoVideo):
+            return False
+        return self._check_times(segment.place, (segment.start_s, segment.end_s), video)
+
+    def _check_times(self, place: str, times_s: tuple[float, ...], video: VideoFacts) -> bool:
+        wrong = [time_s for time_s in times_s if not 0 <= time_s <= video.duration_s + _SAME_TIME_S]
+        if wrong:
+            self._add(place, "time beyond the video", f"{wrong[0]:g} s",
+                      f"{video.uri} lasts {video.duration_s:.2f} s")  # fmt: skip
+        return not wrong
+
+    def _without_twins(self, boxes: Iterable[WrittenBox]) -> Iterator[WrittenBox]:
+        """The first of several boxes that one annotator gave one individual at one moment."""
+        seen: dict[tuple[object, ...], str] = {}
+        for box in boxes:
+            moment = (box.annotator, box.video, round(box.time_s / _SAME_TIME_S))
+            key = (*moment, box.individual or box.corners)
+            if key not in seen:
+                seen[key] = box.place
+                yield box
+            elif box.individual:
+                self._add(box.place, "duplicate id", box.individual,
+                          f"{box.annotator} gave this individual another box at {box.time_s:g} s "
+                          f"({seen[key]}); the first is used")  # fmt: skip
+            else:
+                self._add(box.place, "duplicate box", _numbers(box.corners),
+                          f"the same box as {seen[key]} at {box.time_s:g} s")  # fmt: skip
+
+    def _use(self, box: WrittenBox) -> Annotation | None:
+        video = self.videos[box.video]
+        if isinstance(video, NoVideo):
+            return None
+        in_time = self._check_times(box.place, (box.time_s,), video)
+        xyxy = self._fractions(box, video)
+        behaviours = self._behaviours(box)
+        if not in_time or xyxy is None or not behaviours:
+            return None
+        return Annotation(
+            box.annotator, video.uri, box.time_s, xyxy, behaviours, self._motion(box), box.individual,
+            box.covered, box.inside,
+        )  # fmt: skip
+
+    def _fractions(self, box: WrittenBox, video: VideoFacts) -> Box | None:
+        size = (float(video.width), float(video.height)) if self.written.in_pixels else (1.0, 1.0)
+        slack = EDGE_PX if self.written.in_pixels else EDGE_FRACTION
+        x1, y1, x2, y2 = box.corners
+        frame = f"{video.width}x{video.height} pixels" if self.written.in_pixels else "0 to 1"
+        if x1 < -slack or y1 < -slack or x2 > size[0] + slack or y2 > size[1] + slack:
+            self._add(box.place, "box outside the frame", _numbers(box.corners),
+                      f"the corners x1, y1, x2, y2 must lie within {frame}")  # fmt: skip
+            return None
+        clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, size[0]), min(y2, size[1]))
+        if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+            self._add(box.place, "unreadable", _numbers(box.corners),
+                      "need x1 < x2 and y1 < y2")  # fmt: skip
+            return None
+        return clipped[0] / size[0], clipped[1] / size[1], clipped[2] / size[0], clipped[3] / size[1]
+
+    def _behaviours(self, box: WrittenBox) -> tuple[str, ...]:
+        known: dict[str, None] = {}
+        for label in box.labels:
+            name = self.names.get(label_key(label.text))
+            if name is None:
+                self._add(label.place, "unknown label", label.text,
+                          f"the ethogram has {', '.join(self.names.values())}")  # fmt: skip
+            else:
+                known[name] = None
+        if len(known) > 1:
+            self._add(box.place, "several labels", ", ".join(known),
+                      "behaviours exclude each other; it is left out unless other annotators decide")  # fmt: skip
+        if not box.labels:
+            self._add(box.place, "no label", f"{box.time_s:g} s, individual {box.individual!r}",
+                      "neither the box nor a segment around it says what the individual does")  # fmt: skip
+        return tuple(known)
+
+    def _motion(self, box: WrittenBox) -> bool | None:
+        text = label_key(box.motion)
+        if text and text not in MOTIONS:
+            self._add(box.place, "unknown motion", box.motion,
+                      f"write one of {', '.join(MOTIONS)}; the box is used without it")  # fmt: skip
+        return MOTIONS.get(text)
+
+
+def _with_segments(boxes: Iterable[WrittenBox], segments: Sequence[WrittenSegment]) -> Iterator[WrittenBox]:
+    """Boxes with what the segments around them say, where they do not say it themselves."""
+    by_whom: dict[Whom, list[WrittenSegment]] = defaultdict(list)
+    for segment in segments:
+        by_whom[segment.whom].append(segment)
+    for box in boxes:
+        around = [one for one in by_whom[box.whom] if one.start_s <= box.time_s <= one.end_s]
+        labels = box.labels or tuple(itertools.chain.from_iterable(one.labels for one in around))
+        motion = box.motion or next((one.motion for one in around if one.motion), "")
+        yield replace(box, labels=labels, motion=motion)
+
+
+def _numbers(corners: Box) -> str:
+    return ", ".join(f"{value:.6g}" for value in corners)

@@ -1,0 +1,72 @@
+"""Fixtures that tests of several packages share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ViaWriter = Callable[..., Path]
+VIA_BEHAVIOUR, VIA_INDIVIDUAL, VIA_MOTION, VIA_BOUT, VIA_ANNOTATOR, VIA_SEVERAL = "1", "2", "3", "4", "5", "6"
+
+
+def _attribute(name: str, anchor: str, kind: int, options: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "aname": name,
+        "anchor_id": anchor,
+        "type": kind,
+        "desc": "",
+        "options": {str(k): text for k, text in enumerate(options)},
+        "default_option_id": "",
+    }
+
+
+@pytest.fixture
+def write_via() -> ViaWriter:
+    """Write a project as VIA 3 saves it: ``write_via(path, videos, behaviours, {id: (view, z, xy, av)})``."""
+
+    def write(
+        path: Path,
+        videos: Sequence[str],
+        behaviours: Sequence[str],
+        metadata: dict[str, tuple[str, list[Any], list[Any], dict[str, str]]],
+    ) -> Path:
+        views = [str(k + 1) for k in range(len(videos))]
+        project = {
+            "project": {
+                "pid": "__VIA_PROJECT_ID__",
+                "rev": "__VIA_PROJECT_REV_ID__",
+                "rev_timestamp": "__VIA_PROJECT_REV_TIMESTAMP__",
+                "pname": path.stem,
+                "creator": "VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)",
+                "created": 1_700_000_000_000,
+                "data_format_version": "3.1.1",
+                "vid_list": views,
+            },
+            "config": {"file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}}, "ui": {}},
+            "attribute": {
+                VIA_BEHAVIOUR: _attribute("Behaviour", "FILE1_Z1_XY1", 4, behaviours),
+                VIA_INDIVIDUAL: _attribute("individual id", "FILE1_Z1_XY1", 1),
+                VIA_MOTION: _attribute("motion", "FILE1_Z1_XY1", 3, ("static", "dynamic")),
+                VIA_BOUT: _attribute("activity", "FILE1_Z2_XY0", 4, behaviours),
+                VIA_ANNOTATOR: _attribute("Annotator", "FILE1_Z0_XY0", 1),
+                VIA_SEVERAL: _attribute("action", "FILE1_Z1_XY1", 2, behaviours),
+                "7": _attribute("weather", "FILE1_Z0_XY0", 1),
+            },
+            "file": {
+                view: {"fid": view, "fname": video, "type": 4, "loc": 1, "src": ""}
+                for view, video in zip(views, videos, strict=True)
+            },
+            "metadata": {
+                key: {"vid": view, "flg": 0, "z": z, "xy": xy, "av": av}
+                for key, (view, z, xy, av) in metadata.items()
+            },
+            "view": {view: {"fid_list": [view]} for view in views},
+        }
+        path.write_text(json.dumps(project), encoding="utf-8")
+        return path
+
+    return write

@@ -66,6 +66,9 @@ def _clusters(looks: Sequence[list[Annotation]]) -> list[list[Annotation]]:
     """Boxes of the same individual, at most one of each annotator, in the order of the annotators."""
     clusters: list[list[Annotation]] = []
     for boxes in looks:
+        if not clusters:
+            clusters = [[one] for one in boxes]
+            continue
         firsts = [cluster[0] for cluster in clusters]
         i, j = match_boxes(as_boxes(firsts, [0] * len(firsts)), as_boxes(boxes, [0] * len(boxes)), MIN_IOU)
         for known, new in zip(i.tolist(), j.tolist(), strict=True):

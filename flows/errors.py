@@ -29,3 +29,7 @@ class CameraDayError(AviaflowError):
 
 class ScheduleError(AviaflowError):
     """The nightly deployment could not be served."""
+
+
+class TrainingError(AviaflowError):
+    """A training cannot start, go on from its checkpoint, or come to its end."""

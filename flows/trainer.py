@@ -7,6 +7,7 @@ seed, the step's number and a clip's place in it. So neither the number of worke
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,6 +88,7 @@ class Trainer:
         self._device = torch.device(device)
         self._shares = shares_of_step(recipe, rank, workers)
         self._weights = sampling_weights(windows, len(behaviours))
+        self._data = f"{len(windows.grid)} keyframes, {zlib.crc32(windows.xyxy.tobytes()):08x}"
         self._reduction = ProcessGroup() if workers > 1 else OneProcess()
         self._rule = recipe.rule()
         self._rule_state = self._rule.initial_state()
@@ -170,7 +172,7 @@ class Trainer:
         """
         return {
             "recipe": asdict(self.recipe),
-            "keyframes": len(self._weights),
+            "data": self._data,
             "behaviours": list(self.network.behaviours),
             "step": self.step,
             "network": self.network.state_dict(),
@@ -184,7 +186,7 @@ class Trainer:
         Raises:
             TrainingError: it is the state of another training.
         """
-        for name, own in (("recipe", asdict(self.recipe)), ("keyframes", len(self._weights))):
+        for name, own in (("recipe", asdict(self.recipe)), ("data", self._data)):
             if _plain(state[name]) != _plain(own):
                 raise TrainingError(
                     f"the checkpoint at step {state['step']} is of a training with another {name}: "

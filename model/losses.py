@@ -37,7 +37,10 @@ class Targets:
     def to(self, device: torch.device) -> Targets:
         """The same on a device."""
         return Targets(
-            self.behaviour.to(device), self.dynamic.to(device), self.learnable.to(device), self.other.to(device)
+            self.behaviour.to(device),
+            self.dynamic.to(device),
+            self.learnable.to(device),
+            self.other.to(device),
         )
 
 

@@ -174,12 +174,10 @@ class _Gradients:
             to_maps.append((of_maps, row))
         for of_maps, row in to_maps:
             last = row == to_maps[-1][1]
-            self._add(
-                row, 0, torch.autograd.grad(maps, self._backbone, of_maps, not last, allow_unused=True)
-            )
+            self._add(row, 0, torch.autograd.grad(maps, self._backbone, of_maps, not last, allow_unused=True))
 
     def _add(self, row: int, first: int, gradients: Sequence[Tensor | None]) -> None:
-        places = self.flat[row].split(self._sizes)[first:]
+        places = torch.split(self.flat[row], self._sizes)[first:]
         for place, gradient in zip(places, gradients, strict=False):
             if gradient is not None:
                 place.view(gradient.shape).add_(gradient)
@@ -197,7 +195,7 @@ class _Gradients:
             total = total.mul_(weights.act).add_(self.flat[1], alpha=weights.mov)
         norm = float(torch.linalg.vector_norm(total))
         total.mul_(min(1.0, max_norm / (norm + 1e-6)))
-        for parameter, gradient in zip(self._parameters, total.split(self._sizes), strict=True):
+        for parameter, gradient in zip(self._parameters, torch.split(total, self._sizes), strict=True):
             parameter.grad = gradient.view(parameter.shape)
         return norm
 

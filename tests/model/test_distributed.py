@@ -19,6 +19,12 @@ from model.weighting.registry import weighting_named
 
 STEPS = 3
 NAMES = ("feeding", "walk")
+CASES = {
+    "even": ("lgh", "synchronised", 2, [3, 3, 3, 3]),
+    "uneven boxes and clips": ("pcgrad", "synchronised", 1, [2, 7, 4]),
+    "uneven boxes, frozen": ("lgh", "frozen", 2, [9, 5, 2, 3]),
+}
+"""Rule, batch norm, how many clips the first process takes, and the boxes of each clip."""
 
 
 def global_batch(step: int, boxes_per_clip: list[int]) -> list[Batch]:
@@ -80,39 +86,34 @@ def trained(
     return {**network.state_dict(), "told": torch.tensor(told)}
 
 
-def process(rank: int, rule: str, norm: str, cut: int, boxes_per_clip: list[int], folder: str) -> None:
+def process(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    own = slice(0, cut) if rank == 0 else slice(cut, None)
-    # The second process starts from other weights, which the first one's replace.
-    state = trained(rule, norm, own, boxes_per_clip, ProcessGroup(), seed=5 + rank)
-    torch.save(state, Path(folder) / f"{rank}.pt")
+    for name, (rule, norm, cut, boxes_per_clip) in CASES.items():
+        own = slice(0, cut) if rank == 0 else slice(cut, None)
+        # The second process starts from other weights, which the first one's replace.
+        state = trained(rule, norm, own, boxes_per_clip, ProcessGroup(), seed=5 + rank)
+        torch.save(state, Path(folder) / f"{name}.{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize(
-    ("rule", "norm", "cut", "boxes_per_clip"),
-    [
-        ("lgh", "synchronised", 2, [3, 3, 3, 3]),
-        ("pcgrad", "synchronised", 1, [2, 7, 4]),
-        ("lgh", "frozen", 2, [9, 5, 2, 3]),
-    ],
-    ids=["even", "uneven boxes and clips", "uneven boxes, frozen"],
-)
-def test_two_processes_take_the_steps_of_one(
-    tmp_path: Path, rule: str, norm: str, cut: int, boxes_per_clip: list[int]
-) -> None:
-    torch.multiprocessing.spawn(process, (rule, norm, cut, boxes_per_clip, str(tmp_path)), nprocs=2)
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each process of every case ended with; they are started once for all."""
+    folder = tmp_path_factory.mktemp("processes")
+    torch.multiprocessing.spawn(process, (str(folder),), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_take_the_steps_of_one(two_processes: Path, case: str) -> None:
+    rule, norm, _, boxes_per_clip = CASES[case]
     one = trained(rule, norm, slice(None), boxes_per_clip, OneProcess(), seed=5)
-    start = trained_nothing()
     for rank in (0, 1):
-        two = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        two = torch.load(two_processes / f"{case}.{rank}.pt", weights_only=True)
         assert two.keys() == one.keys()
         for name, value in one.items():
             torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-5, msg=f"{name} of rank {rank}")
+    torch.manual_seed(5)
+    start = ActionNetwork("slowfast_small", NAMES).state_dict()
     moved = max(float((one[name] - start[name]).abs().max()) for name in start if "heads" in name)
     assert moved > 1e-3
-
-
-def trained_nothing() -> dict[str, torch.Tensor]:
-    torch.manual_seed(5)
-    return ActionNetwork("slowfast_small", NAMES).state_dict()

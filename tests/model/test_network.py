@@ -62,7 +62,8 @@ def test_training_steps_learn_to_tell_two_clips_apart() -> None:
     )
     batch = Batch(clips, boxes, torch.tensor([0, 1]), truth, dropout_seeds=torch.tensor([1, 2]))
     losses = [
-        training_step(network, optimizer, [batch], FixedLambda(), {}, StepSettings()).losses for _ in range(15)
+        training_step(network, optimizer, [batch], FixedLambda(), {}, StepSettings()).losses
+        for _ in range(15)
     ]
     assert float(losses[-1].behaviour) < 0.3 * float(losses[0].behaviour)
     assert float(losses[-1].motion) < float(losses[0].motion)

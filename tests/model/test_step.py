@@ -154,7 +154,9 @@ def test_accumulated_uneven_batches_take_the_step_of_the_whole(name: str) -> Non
     whole, parts = reports
     assert parts.weights == pytest.approx(whole.weights, rel=1e-4)
     for loss in ("behaviour", "motion", "other"):
-        assert float(getattr(parts.losses, loss)) == pytest.approx(float(getattr(whole.losses, loss)), rel=1e-5)
+        assert float(getattr(parts.losses, loss)) == pytest.approx(
+            float(getattr(whole.losses, loss)), rel=1e-5
+        )
     for parameter, gradient in found[0].items():
         torch.testing.assert_close(found[1][parameter], gradient, rtol=1e-4, atol=1e-6, msg=parameter)
 

@@ -238,11 +238,11 @@ def test_mistakes_are_named() -> None:
         weighting_named("lhg")
     with pytest.raises(ValueError, match=r"other parameters than \['lambda'\]"):
         weighting_named("lgh", **{"lambda": 0.1})
-    with pytest.raises(ValueError, match="alpha <= 1, got 0.1 and 2"):
+    with pytest.raises(ValueError, match=r"alpha <= 1, got 0\.1 and 2"):
         LGH(alpha=2.0)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         LGH(refresh_steps=0)
-    with pytest.raises(ValueError, match="cap must be between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"cap must be between 0 and 1, got 1\.5"):
         CappedLGH(cap=1.5)
     with pytest.raises(ValueError, match="needs the inner products"):
         PCGrad()(None, LOSSES, {})

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from flows.errors import AviaflowError
 from flows.evaluate_command import add_evaluate
+from model.errors import ModelError
 from storage.errors import StorageError
 from workers.errors import WorkerError
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except (AviaflowError, StorageError, WorkerError) as error:
+    except (AviaflowError, ModelError, StorageError, WorkerError) as error:
         print(f"aviaflow: {error}", file=sys.stderr)
         return EXIT_NOTHING
     except KeyboardInterrupt:
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         _score,
         _query,
         _annotations,
+        _train,
         add_evaluate,
         _schedule,
         _doctor,
@@ -180,6 +182,19 @@ def _demo(commands: Any) -> None:
         commands, "demo", "Simulate a small archive, run it, and compare with the truth.", _call_demo
     )
     parser.add_argument("directory", type=Path, metavar="DIR")
+
+
+def _train(commands: Any) -> None:
+    parser = _command(
+        commands, "train", "Train the network on an annotated archive; goes on where it stopped.", _call_train
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML; configs/train.yaml has every key")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="holds archive/ and truth/")
+    parser.add_argument("--test", type=Path, metavar="DIR", help="other videos, to score the network on")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="gets weights, history, plots and logs")
+    parser.add_argument("--workers", type=_positive_int, metavar="N", help="the steps do not depend on it")
+    parser.add_argument("--address", metavar="RAY", help="of a running Ray cluster, for example auto")
+    _json_option(parser)
 
 
 def _call_simulate(arguments: argparse.Namespace) -> int:
@@ -316,6 +331,19 @@ def _call_demo(arguments: argparse.Namespace) -> int:
     from flows.demo import run_demo
 
     print(run_demo(arguments.directory))
+    return EXIT_DONE
+
+
+def _call_train(arguments: argparse.Namespace) -> int:
+    from flows.settings import CONFIGS, load_train_settings
+    from flows.train import describe_training, train_archive
+
+    names = ("data", "test", "out", "workers")
+    settings = load_train_settings(
+        arguments.config or CONFIGS / "train.yaml", {name: getattr(arguments, name) for name in names}
+    )
+    summary = train_archive(settings, address=arguments.address)
+    _print(summary, describe_training(summary), arguments.json)
     return EXIT_DONE
 
 

@@ -33,3 +33,7 @@ class ScheduleError(AviaflowError):
 
 class AblationError(AviaflowError):
     """The kept cells of a table cannot be used together."""
+
+
+class TrainingError(AviaflowError):
+    """A training cannot start, go on from its checkpoint, or come to its end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -14,7 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from flows.errors import SettingsError
 from model.ethogram import Behaviour, BoutRule, Ethogram
 
+if TYPE_CHECKING:
+    from flows.training_settings import TrainSettings
+
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+Model = TypeVar("Model", bound=BaseModel)
 DetectorName = Literal["auto", "motion", "learned", "coco", "given"]
 
 
@@ -145,10 +149,29 @@ def load_settings(path: Path | None = None, overrides: dict[str, dict[str, Any]]
     for section, key in (("detect", "weights"), ("detect", "boxes_csv"), ("infer", "checkpoint")):
         _anchor(values.get(section), key, path)
     _anchor(values, "ethogram", path)
+    return _checked(Settings, values, path, "configs/local.yaml")
+
+
+def load_train_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> TrainSettings:
+    """Read the settings of a training from a YAML file, with values of the command line over them.
+
+    Raises:
+        SettingsError: the file is missing, is no YAML, or has a key or value that is not understood.
+    """
+    from flows.training_settings import TrainSettings  # brings torch, which no other settings need
+
+    values: dict[str, Any] = {} if path is None else _read_yaml(path)
+    for key in ("data", "test", "initial", "ethogram", "out"):
+        _anchor(values, key, path)
+    values |= {key: value for key, value in (overrides or {}).items() if value is not None}
+    return _checked(TrainSettings, values, path, "configs/train.yaml")
+
+
+def _checked(kind: type[Model], values: dict[str, Any], path: Path | None, example: str) -> Model:
     try:
-        return Settings.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_first_problem(error, path)) from error
+        raise SettingsError(_first_problem(error, path, example)) from error
 
 
 def load_ethogram(path: Path) -> Ethogram:
@@ -195,11 +218,9 @@ def _anchor(values: Any, key: str, path: Path | None) -> None:
         values[key] = path.resolve().parent / values[key]
 
 
-def _first_problem(error: ValidationError, path: Path | None) -> str:
+def _first_problem(error: ValidationError, path: Path | None, example: str) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return (
-            f"{path or 'settings'}: {where}: there is no such setting; see configs/local.yaml for all of them"
-        )
-    return f"{path or 'settings'}: {where}: {problem['msg']} (got {problem['input']!r})"
+        return f"{path or 'settings'}: {where}: there is no such setting; see {example} for all of them"
+    return f"{path or 'settings'}: {where + ': ' if where else ''}{problem['msg']} (got {problem['input']!r})"

@@ -25,3 +25,7 @@ class CheckpointShapeError(ModelError):
 
 class CheckpointDigestError(ModelError):
     """The checkpoint's content does not match the sha256 digest that it carries."""
+
+
+class DivergedError(ModelError):
+    """A training step met a gradient that is not finite."""

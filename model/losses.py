@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,6 +34,33 @@ class Targets:
         if bool((self.learnable & self.other).any()):
             raise ValueError("a box of something else has no behaviour that could be learnt")
 
+    def to(self, device: torch.device) -> Targets:
+        """The same on a device."""
+        return Targets(
+            self.behaviour.to(device),
+            self.dynamic.to(device),
+            self.learnable.to(device),
+            self.other.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowCounts:
+    """How many rows contribute to the losses, each a scalar."""
+
+    learnable: Tensor
+    judged: Tensor
+    """Learnable and ``other`` rows."""
+
+    def as_tensor(self) -> Tensor:
+        """Both, shape ``(2,)``."""
+        return torch.stack([self.learnable, self.judged])
+
+
+def count_rows(targets: Targets) -> RowCounts:
+    """Rows of these targets."""
+    return RowCounts(targets.learnable.sum(), (targets.learnable | targets.other).sum())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Losses:
@@ -46,18 +74,25 @@ class Losses:
     """Binary cross-entropy, mean over learnable and ``other`` rows."""
 
 
-def action_losses(output: ActionOutput, targets: Targets) -> Losses:
-    """Losses of the heads (AviaTAD, section 3, and the reject loss of this project)."""
-    learnable = targets.learnable
+def action_losses(output: ActionOutput, targets: Targets, rows_of_all: RowCounts | None = None) -> Losses:
+    """Losses of the heads (AviaTAD, section 3, and the reject loss of this project).
+
+    Args:
+        output: logits of M boxes.
+        targets: what is true of them.
+        rows_of_all: the rows over which the means are taken, where these boxes are only a part of a step: the
+            losses of all parts then add up to the step's.
+    """
+    rows = rows_of_all or count_rows(targets)
+    learnable, judged = targets.learnable, targets.learnable | targets.other
     behaviour = functional.binary_cross_entropy_with_logits(
         output.behaviour[learnable], targets.behaviour[learnable], reduction="sum"
     )
     motion = functional.cross_entropy(output.motion[learnable], targets.dynamic[learnable], reduction="sum")
-    judged = learnable | targets.other
     other = functional.binary_cross_entropy_with_logits(
         output.other[judged], targets.other[judged].to(output.other.dtype), reduction="sum"
     )
-    rows = learnable.sum().clamp(min=1)
+    learnt = rows.learnable.clamp(min=1)
     return Losses(
-        behaviour / (rows * targets.behaviour.shape[1]), motion / rows, other / judged.sum().clamp(min=1)
+        behaviour / (learnt * targets.behaviour.shape[1]), motion / learnt, other / rows.judged.clamp(min=1)
     )

@@ -5,7 +5,8 @@ import torch
 
 from model.losses import Targets
 from model.network import ActionNetwork
-from model.step import Batch, LossWeights, decay_groups, training_step
+from model.step import Batch, StepSettings, decay_groups, training_step
+from model.weighting.fixed import FixedLambda
 
 NAMES = ("feeding", "walk", "flight")
 
@@ -59,8 +60,11 @@ def test_training_steps_learn_to_tell_two_clips_apart() -> None:
     truth = Targets(
         torch.eye(2), torch.tensor([0, 1]), torch.tensor([True, True]), torch.tensor([False, False])
     )
-    batch = Batch(clips, boxes, torch.tensor([0, 1]), truth)
-    losses = [training_step(network, optimizer, batch, LossWeights(), 5.0, False) for _ in range(15)]
+    batch = Batch(clips, boxes, torch.tensor([0, 1]), truth, dropout_seeds=torch.tensor([1, 2]))
+    losses = [
+        training_step(network, optimizer, [batch], FixedLambda(), {}, StepSettings()).losses
+        for _ in range(15)
+    ]
     assert float(losses[-1].behaviour) < 0.3 * float(losses[0].behaviour)
     assert float(losses[-1].motion) < float(losses[0].motion)
     assert float(losses[-1].other) < float(losses[0].other)

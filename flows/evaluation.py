@@ -57,6 +57,7 @@ def evaluate(
             NO_AUGMENTATION,
             random,
             num_behaviours=len(network.behaviours),
+            clip_frames=network.architecture.clip_frames,
             single_frame=single_frame,
         )
         maps = engine.pooled_maps(*to_pathways(batch.clips))

@@ -17,6 +17,7 @@ from model.losses import Targets
 from model.network import ActionNetwork
 from model.step import Batch, LossWeights, decay_groups, training_step
 from workers.clips import WindowSet
+from workers.messages import CLIP_AFTER, CLIP_BEFORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def train(
             recipe.augmentation,
             random,
             num_behaviours=len(behaviours),
+            clip_frames=network.architecture.clip_frames,
             single_frame=recipe.single_frame,
         )
         losses = training_step(network, optimizer, batch, recipe.loss_weights, recipe.max_grad_norm, bf16)
@@ -135,6 +137,7 @@ def make_batch(
     random: np.random.Generator,
     *,
     num_behaviours: int,
+    clip_frames: int = CLIP_BEFORE + CLIP_AFTER,
     single_frame: bool = False,
 ) -> Batch:
     """Clips of these keyframes with their boxes and targets."""
@@ -142,7 +145,7 @@ def make_batch(
     for number, keyframe in enumerate(keyframes):
         chosen = windows.boxes_of(keyframe)
         cut = windows.single_frame_window if single_frame else windows.window
-        clip, xyxy, visible = augment(cut(keyframe), windows.xyxy[chosen], augmentation, random)
+        clip, xyxy, visible = augment(cut(keyframe, clip_frames), windows.xyxy[chosen], augmentation, random)
         clips.append(clip)
         boxes.append(xyxy)
         seen.append(visible)

@@ -17,7 +17,7 @@ class Batch:
     """B clips with their M boxes."""
 
     clips: Tensor
-    """uint8, shape ``(B, 16, H, W, 3)``, at the network's input size."""
+    """uint8, shape ``(B, T, H, W, 3)``, at the network's input size, T the architecture's ``clip_frames``."""
     boxes: Tensor
     """Fractions of width and height, float32, shape ``(M, 4)``."""
     clip_index: Tensor

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.errors import AviaflowError
+from model.errors import ModelError
 from storage.errors import StorageError
 from workers.errors import WorkerError
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except (AviaflowError, StorageError, WorkerError) as error:
+    except (AviaflowError, ModelError, StorageError, WorkerError) as error:
         print(f"aviaflow: {error}", file=sys.stderr)
         return EXIT_NOTHING
     except KeyboardInterrupt:
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="aviaflow", description="From a reserve's video archive to per-individual behaviour events."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_simulate, _run, _events, _score, _query, _schedule, _doctor, _demo):
+    for add in (_simulate, _run, _events, _score, _query, _schedule, _doctor, _models, _demo):
         add(commands)
     return parser
 
@@ -129,6 +130,15 @@ def _schedule(commands: Any) -> None:
 def _doctor(commands: Any) -> None:
     parser = _command(commands, "doctor", "Check this machine and what is installed on it.", _call_doctor)
     parser.add_argument("--out", metavar="STORE", help="also check that this store can be written")
+    _json_option(parser)
+
+
+def _models(commands: Any) -> None:
+    parser = _command(commands, "models", "Print size, cost and speed of each architecture.", _call_models)
+    parser.add_argument("architecture", nargs="*", metavar="ARCHITECTURE", help="by default all")
+    parser.add_argument(
+        "--no-speed", action="store_true", help="count only; the large ones take minutes to time"
+    )
     _json_option(parser)
 
 
@@ -245,6 +255,18 @@ def _call_doctor(arguments: argparse.Namespace) -> int:
     checks = run_checks(arguments.out)
     _print([check.as_dict() for check in checks], describe_checks(checks), arguments.json)
     return EXIT_NOTHING if any(check.status == "bad" for check in checks) else EXIT_DONE
+
+
+def _call_models(arguments: argparse.Namespace) -> int:
+    from flows.models import describe_models, survey_models
+
+    survey = survey_models(
+        arguments.architecture,
+        speed=not arguments.no_speed,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    _print(survey.as_dict(), describe_models(survey), arguments.json)
+    return EXIT_DONE
 
 
 def _call_demo(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from model.augment import Augmentation, augment
 from model.losses import Targets
 from model.step import Batch
 from workers.clips import WindowSet
+from workers.messages import CLIP_AFTER, CLIP_BEFORE
 
 _DRAW, _SHUFFLE, _CLIP = 1, 2, 3
 """Streams of random numbers of one seed."""
@@ -75,6 +76,7 @@ def make_batch(
     random: np.random.Generator | Sequence[np.random.Generator],
     *,
     num_behaviours: int,
+    clip_frames: int = CLIP_BEFORE + CLIP_AFTER,
     single_frame: bool = False,
 ) -> Batch:
     """Clips of these keyframes with their boxes and targets; ``random`` is of all clips, or one for each."""
@@ -83,7 +85,7 @@ def make_batch(
     for number, (keyframe, own) in enumerate(zip(keyframes, randoms, strict=True)):
         chosen = windows.boxes_of(keyframe)
         cut = windows.single_frame_window if single_frame else windows.window
-        clip, xyxy, visible = augment(cut(keyframe), windows.xyxy[chosen], augmentation, own)
+        clip, xyxy, visible = augment(cut(keyframe, clip_frames), windows.xyxy[chosen], augmentation, own)
         clips.append(clip)
         boxes.append(xyxy)
         seen.append(visible)

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         _train,
         add_evaluate,
         _schedule,
+        _models,
         _doctor,
         _demo,
     ):
@@ -174,6 +175,15 @@ def _schedule(commands: Any) -> None:
 def _doctor(commands: Any) -> None:
     parser = _command(commands, "doctor", "Check this machine and what is installed on it.", _call_doctor)
     parser.add_argument("--out", metavar="STORE", help="also check that this store can be written")
+    _json_option(parser)
+
+
+def _models(commands: Any) -> None:
+    parser = _command(commands, "models", "Print size, cost and speed of each architecture.", _call_models)
+    parser.add_argument("architecture", nargs="*", metavar="ARCHITECTURE", help="by default all")
+    parser.add_argument(
+        "--no-speed", action="store_true", help="count only; the large ones take minutes to time"
+    )
     _json_option(parser)
 
 
@@ -325,6 +335,18 @@ def _call_doctor(arguments: argparse.Namespace) -> int:
     checks = run_checks(arguments.out)
     _print([check.as_dict() for check in checks], describe_checks(checks), arguments.json)
     return EXIT_NOTHING if any(check.status == "bad" for check in checks) else EXIT_DONE
+
+
+def _call_models(arguments: argparse.Namespace) -> int:
+    from flows.models import describe_models, survey_models
+
+    survey = survey_models(
+        arguments.architecture,
+        speed=not arguments.no_speed,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    _print(survey.as_dict(), describe_models(survey), arguments.json)
+    return EXIT_DONE
 
 
 def _call_demo(arguments: argparse.Namespace) -> int:

@@ -77,6 +77,7 @@ def score_windows(
             NO_AUGMENTATION,
             random,
             num_behaviours=len(network.behaviours),
+            clip_frames=network.architecture.clip_frames,
             single_frame=single_frame,
         )
         maps = engine.pooled_maps(*to_pathways(batch.clips))

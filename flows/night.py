@@ -160,7 +160,10 @@ class Night:
             survey = self._survey(plan, todo, size)
         segments = {
             recording.file.video_id: plan_segments(
-                recording, survey.presence[recording.file.video_id], settings.decode.segment_seconds
+                recording,
+                survey.presence[recording.file.video_id],
+                settings.decode.segment_seconds,
+                self.context.model.clip_frames // 2,
             )
             for recording in todo
         }

@@ -145,6 +145,7 @@ class Trainer:
                 self.recipe.augmentation,
                 clip_randoms(self.recipe, self.step, places),
                 num_behaviours=len(self.network.behaviours),
+                clip_frames=self.network.architecture.clip_frames,
                 single_frame=self.recipe.single_frame,
             ).to(self._device)
             for places in self._shares

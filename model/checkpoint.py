@@ -48,6 +48,11 @@ class CheckpointInfo:
     digest: str
     """sha256 of tensors and metadata, hexadecimal."""
 
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip on the 15 Hz grid."""
+        return architecture_named(self.architecture).clip_frames
+
 
 def embedded_checkpoint() -> Path:
     """The weights that ship with the project: ``slowfast_small``, trained on simulated birds."""
@@ -87,6 +92,7 @@ def load_checkpoint(path: Path) -> tuple[ActionNetwork, CheckpointInfo]:
         CheckpointFormatError: the file is no checkpoint, or its metadata is incomplete.
         CheckpointDigestError: its content was changed after it was written.
         UnknownArchitectureError: this version does not have its architecture.
+        MissingExtraError: its architecture needs a package that is not installed.
         CheckpointKeysError: tensors are missing or too many.
         CheckpointShapeError: a tensor has the wrong shape.
     """
@@ -105,30 +111,6 @@ def load_checkpoint(path: Path) -> tuple[ActionNetwork, CheckpointInfo]:
     network = ActionNetwork(info.architecture, info.behaviours)
     _fill(network.state_dict(), tensors, path)
     return network.eval(), info
-
-
-def load_kinetics(network: ActionNetwork, path: Path) -> None:
-    """Fill the backbone from a published SlowFast 8x8 R50 Kinetics checkpoint (a local file).
-
-    The file holds ``{"model_state": {"blocks.0...": tensor}}``; its head (``blocks.6``) is left out. It is
-    read with ``weights_only=True``, so no code of the file runs.
-
-    Raises:
-        CheckpointFormatError: there is no ``model_state`` in it.
-        CheckpointKeysError: tensors of the backbone are missing.
-        CheckpointShapeError: a tensor has another shape, as those of the 4x16 checkpoint have.
-    """
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or not isinstance(content.get("model_state"), dict):
-        raise CheckpointFormatError(
-            f"{path}: no 'model_state' in it, so it is no published Kinetics checkpoint"
-        )
-    state = {
-        name: tensor
-        for name, tensor in content["model_state"].items()
-        if name.startswith(tuple(f"blocks.{block}." for block in range(len(network.backbone.blocks))))
-    }
-    _fill(network.backbone.state_dict(), state, path)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:

@@ -11,6 +11,18 @@ class UnknownArchitectureError(ModelError):
     """The checkpoint or the caller names an architecture that this version does not have."""
 
 
+class MissingExtraError(ModelError):
+    """An architecture needs a package that is not installed."""
+
+
+class UnknownWeightsError(ModelError):
+    """There are no published weights of that name."""
+
+
+class UnfitWeightsError(ModelError):
+    """Published weights are another architecture's than the network's."""
+
+
 class CheckpointFormatError(ModelError):
     """The file is no checkpoint of this project, or its metadata is incomplete."""
 

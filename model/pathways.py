@@ -6,12 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CLIP_FRAMES = 16
-"""Frames of a clip on the 15 Hz grid: the fast pathway's."""
 SLOW_STEP = 4
-"""Every fourth of them is the slow pathway's: indices 0, 4, 8, 12."""
-KEYFRAME_INDEX = 8
-"""Index of the keyframe in its clip."""
+"""Every fourth frame of the fast pathway is the slow pathway's: indices 0, 4, 8, 12 and so on."""
 WIDTH_MULTIPLE = 16
 """The input's width is a multiple of the feature maps' stride."""
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.225
@@ -52,14 +48,16 @@ def resize_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
 def to_pathways(clips: Tensor) -> tuple[Tensor, Tensor]:
     """Slow and fast input of clips that already have the network's size.
 
-    ``clips`` is uint8 ``(B, 16, H, W, 3)``; the results are float ``(B, 3, 4, H, W)`` and
-    ``(B, 3, 16, H, W)`` in channels-last memory order, normalised.
+    ``clips`` is uint8 ``(B, T, H, W, 3)``, T the architecture's ``clip_frames``; the results are float
+    ``(B, 3, T / 4, H, W)`` and ``(B, 3, T, H, W)`` in channels-last memory order, normalised.
 
     Raises:
-        ValueError: the clips do not have 16 frames of three channels.
+        ValueError: the clips do not have a multiple of four frames of three channels.
     """
-    if clips.ndim != 5 or clips.shape[1] != CLIP_FRAMES or clips.shape[4] != 3:
-        raise ValueError(f"clips must have shape (B, {CLIP_FRAMES}, H, W, 3), got {tuple(clips.shape)}")
+    if clips.ndim != 5 or clips.shape[1] % SLOW_STEP or clips.shape[4] != 3:
+        raise ValueError(
+            f"clips must have shape (B, T, H, W, 3) with T a multiple of {SLOW_STEP}, got {tuple(clips.shape)}"
+        )
     normalised = clips.to(torch.float32).sub_(255 * PIXEL_MEAN).mul_(1 / (255 * PIXEL_STD))
     fast = normalised.permute(0, 4, 1, 2, 3)
     slow = fast[:, :, ::SLOW_STEP].contiguous(memory_format=torch.channels_last_3d)

@@ -29,7 +29,7 @@ class Batch:
     """B clips with their M boxes."""
 
     clips: Tensor
-    """uint8, shape ``(B, 16, H, W, 3)``, at the network's input size."""
+    """uint8, shape ``(B, T, H, W, 3)``, at the network's input size, T the architecture's ``clip_frames``."""
     boxes: Tensor
     """Fractions of width and height, float32, shape ``(M, 4)``."""
     clip_index: Tensor
@@ -150,9 +150,11 @@ class _Gradients:
 
     def __init__(self, network: ActionNetwork, ahead: Weights | None) -> None:
         self._backbone = [p for p in network.backbone.parameters() if p.requires_grad]
-        shared = {id(p) for p in network.backbone.parameters()}
-        self._heads = [p for p in network.parameters() if p.requires_grad and id(p) not in shared]
+        of_backbone = {id(p) for p in network.backbone.parameters()}
+        # Behind the maps: what is shared there (ACRN's relation) comes before the heads, as in the network.
+        self._heads = [p for p in network.parameters() if p.requires_grad and id(p) not in of_backbone]
         self._parameters = [*self._backbone, *self._heads]
+        self._shared_size = sum(p.numel() for p in network.shared_parameters() if p.requires_grad)
         self._ahead = ahead
         self._sizes = [parameter.numel() for parameter in self._parameters]
         device = self._parameters[0].device
@@ -183,8 +185,8 @@ class _Gradients:
                 place.view(gradient.shape).add_(gradient)
 
     def gram(self) -> Gram:
-        """Inner products over the backbone."""
-        act, mov = self.flat[:, : sum(self._sizes[: len(self._backbone)])]
+        """Inner products over what both tasks share."""
+        act, mov = self.flat[:, : self._shared_size]
         products = [(a * b).sum(dtype=torch.float64) for a, b in ((act, act), (act, mov), (mov, mov))]
         return Gram(*torch.stack(products).tolist())
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.pathways import KEYFRAME_INDEX, input_size, resize_frames
+from model.pathways import input_size, resize_frames
 from workers.errors import BadTruthError
 from workers.messages import CLIP_AFTER, CLIP_BEFORE, GRID_HZ
 
@@ -72,19 +72,21 @@ class WindowSet:
     other: NDArray[np.bool_]
     individual: NDArray[np.str_]
 
-    def window(self, keyframe: int) -> NDArray[np.uint8]:
-        """The clip around a keyframe, shape ``(16, H, W, 3)``; the video's edge frames are repeated."""
+    def window(self, keyframe: int, clip_frames: int = CLIP_BEFORE + CLIP_AFTER) -> NDArray[np.uint8]:
+        """The clip around a keyframe, shape ``(clip_frames, H, W, 3)``; the video's edge frames are repeated."""
         video = self.video[keyframe]
         first, stop = self.video_start[video], self.video_start[video + 1]
         centre = first + self.grid[keyframe]
-        indices = np.arange(centre - CLIP_BEFORE, centre + CLIP_AFTER).clip(first, stop - 1)
+        indices = (centre - clip_frames // 2 + np.arange(clip_frames)).clip(first, stop - 1)
         clip: NDArray[np.uint8] = self.frames[indices]
         return clip
 
-    def single_frame_window(self, keyframe: int) -> NDArray[np.uint8]:
-        """Sixteen copies of the keyframe: what a network without motion would see."""
-        clip = self.window(keyframe)
-        return np.repeat(clip[KEYFRAME_INDEX : KEYFRAME_INDEX + 1], len(clip), axis=0)
+    def single_frame_window(
+        self, keyframe: int, clip_frames: int = CLIP_BEFORE + CLIP_AFTER
+    ) -> NDArray[np.uint8]:
+        """As many copies of the keyframe: what a network without motion would see."""
+        clip = self.window(keyframe, clip_frames)
+        return np.repeat(clip[clip_frames // 2][None], clip_frames, axis=0)
 
     def boxes_of(self, keyframe: int) -> slice:
         """Rows of the keyframe's boxes."""

@@ -15,7 +15,7 @@ from model.checkpoint import load_checkpoint
 from model.engines.base import Engine
 from model.engines.torch_engine import TorchEngine
 from model.pathways import input_size, resize_frames, to_pathways
-from workers.messages import CLIP_AFTER, CLIP_BEFORE, Boxes, Scores
+from workers.messages import Boxes, Scores
 
 
 class Scorer:
@@ -71,7 +71,7 @@ class Scorer:
         """Keyframes of each batch, with their clips and copies of the last one up to the fixed batch size."""
         if not occupied:
             return
-        around = np.arange(-CLIP_BEFORE, CLIP_AFTER)
+        around = np.arange(self.info.clip_frames) - self.info.clip_frames // 2
         windows = np.clip(np.asarray(centres)[occupied][:, None] + around, 0, len(frames) - 1)
         # Clips overlap, so each frame that any of them needs is resized once.
         needed, position = np.unique(windows, return_inverse=True)

@@ -19,7 +19,8 @@ GRID_HZ = 15.0
 KEYFRAME_STEP = 4
 """Grid steps between keyframes: 4 / 15 s, 3.75 keyframes a second."""
 CLIP_BEFORE, CLIP_AFTER = 8, 8
-"""A clip is the grid frames ``[k - 8, k + 8)`` around keyframe ``k``: 16 frames, 32 / 30 s."""
+"""A clip is the grid frames ``[k - 8, k + 8)`` around keyframe ``k``: 16 frames, 32 / 30 s. Architectures with
+clips of 32 frames reach twice as far on both sides."""
 
 MIN_BEHAVIOUR_FPS = 10.0
 """Below this frame rate individuals are found and tracked, and behaviour is not scored."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.grid import FrameGrid
-from workers.messages import CLIP_AFTER, CLIP_BEFORE, GRID_HZ, KEYFRAME_STEP, GridSpan, Presence, Recording
+from workers.messages import CLIP_AFTER, GRID_HZ, KEYFRAME_STEP, GridSpan, Presence, Recording
 
 CHUNK_FRAMES = 64
 """Grid frames in one chunk; at least a clip, so that two neighbouring chunks hold every clip."""
@@ -23,6 +23,8 @@ class Segment:
     """Grid frames to decode: the keyframes and the frames that their clips reach into."""
     keyframes: GridSpan
     """The keyframes to score are the multiples of ``KEYFRAME_STEP`` in this span."""
+    clip_reach: int = CLIP_AFTER
+    """Grid frames that a clip takes on each side of keyframe ``k``: ``[k - clip_reach, k + clip_reach)``."""
 
     @property
     def chunk_count(self) -> int:
@@ -39,7 +41,7 @@ class Segment:
         """Grid index below which every keyframe's clip lies within the chunks up to ``chunk``."""
         if chunk == self.chunk_count - 1:
             return self.keyframes.stop
-        return self.frames.first + (chunk + 1) * CHUNK_FRAMES - CLIP_AFTER + 1
+        return self.frames.first + (chunk + 1) * CHUNK_FRAMES - self.clip_reach + 1
 
 
 def keyframe_indices(span: GridSpan) -> range:
@@ -48,7 +50,9 @@ def keyframe_indices(span: GridSpan) -> range:
     return range(first, span.stop, KEYFRAME_STEP)
 
 
-def plan_segments(recording: Recording, presence: Presence, segment_s: float) -> list[Segment]:
+def plan_segments(
+    recording: Recording, presence: Presence, segment_s: float, clip_reach: int = CLIP_AFTER
+) -> list[Segment]:
     """Segments of one video that cover its presence spans.
 
     Cuts lie at fixed moments of the video, and each segment brings the frames that its first and last clips
@@ -59,8 +63,8 @@ def plan_segments(recording: Recording, presence: Presence, segment_s: float) ->
     segments = []
     for wanted in presence_keyframes(presence, grid_stop):
         for piece in _cut(wanted, step):
-            frames = GridSpan(max(0, piece.first - CLIP_BEFORE), min(grid_stop, piece.stop - 1 + CLIP_AFTER))
-            segments.append(Segment(recording, frames, piece))
+            frames = GridSpan(max(0, piece.first - clip_reach), min(grid_stop, piece.stop - 1 + clip_reach))
+            segments.append(Segment(recording, frames, piece, clip_reach))
     return segments
 
 

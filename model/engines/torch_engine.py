@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.backbones import SlowFastBackbone
+from model.backbones import Backbone
 
 
 class TorchEngine:
     """A backbone in evaluation mode, channels last, with bf16 autocast where the device computes in bf16."""
 
-    def __init__(self, backbone: SlowFastBackbone, device: str) -> None:
+    def __init__(self, backbone: Backbone, device: str) -> None:
         self._device = torch.device(device)
         self._backbone = backbone.to(self._device).to(memory_format=torch.channels_last_3d).eval()
         self._bf16 = computes_bf16(device)

@@ -20,8 +20,8 @@ from flows.trainer import HistoryRow, Trainer, check_recipe
 from flows.training_log import TrainingLog
 from flows.training_settings import TrainSettings
 from model.checkpoint import embedded_checkpoint
-from model.pathways import CLIP_FRAMES
 from workers.clips import WindowSet
+from workers.messages import CLIP_AFTER, CLIP_BEFORE
 
 NAMES = ("still", "blinking", "never")
 TINY = Recipe(total_clips=18, batch_clips=3, warmup_steps=2)
@@ -112,7 +112,7 @@ def test_a_clip_is_changed_in_the_same_way_whoever_takes_it() -> None:
     assert torch.equal(last.boxes, whole.boxes[4:])
     assert last.dropout_seeds[0] == whole.dropout_seeds[2]
     assert not torch.equal(whole.dropout_seeds[:1], whole.dropout_seeds[1:2])
-    assert whole.clips.shape == (3, CLIP_FRAMES, 32, 48, 3)
+    assert whole.clips.shape == (3, CLIP_BEFORE + CLIP_AFTER, 32, 48, 3)
 
 
 def test_epochs_take_every_usable_keyframe_once_before_any_again() -> None:

@@ -93,6 +93,11 @@ def test_a_batch_has_the_boxes_of_its_clips_in_order() -> None:
     assert batch.targets.other.tolist() == [False, False, True] * 2
     assert batch.targets.dynamic.tolist() == [0, 0, 0, 1, 0, 0]
     assert np.array_equal(batch.clips[1].numpy(), windows.window(10))
+    longer = make_batch(
+        windows, np.array([10]), NO_AUGMENTATION, np.random.default_rng(0), num_behaviours=3, clip_frames=32
+    )
+    assert longer.clips.shape == (1, 32, 32, 48, 3)
+    assert np.array_equal(longer.clips[0, 8:24].numpy(), windows.window(10))
     single = make_batch(
         windows,
         np.array([10]),

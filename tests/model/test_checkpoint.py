@@ -9,8 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from model.backbones import ARCHITECTURES, SlowFastBackbone
-from model.checkpoint import embedded_checkpoint, load_checkpoint, load_kinetics, save_checkpoint
+from model.checkpoint import embedded_checkpoint, load_checkpoint, save_checkpoint
 from model.errors import (
     CheckpointDigestError,
     CheckpointFormatError,
@@ -50,6 +49,7 @@ def test_round_trip(network: ActionNetwork, checkpoint: Path) -> None:
     loaded, info = load_checkpoint(checkpoint)
     assert (info.architecture, info.input_height) == ("slowfast_small", 160)
     assert info.behaviours == loaded.behaviours == ("rest", "dig", "swim", "sing")
+    assert info.clip_frames == 16
     assert (info.trained_on, info.ethogram) == ("trained on nothing", "otters")
     assert len(info.digest) == 64
     assert not loaded.training
@@ -141,27 +141,6 @@ def test_safetensors_of_others_are_no_checkpoints(tmp_path: Path) -> None:
 def test_an_absent_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(CheckpointFormatError, match="make weights"):
         load_checkpoint(tmp_path / "none.safetensors")
-
-
-def test_published_kinetics_weights_fill_the_backbone(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    published = SlowFastBackbone(ARCHITECTURES["slowfast_r50"])
-    state = {**published.state_dict(), "blocks.6.proj.weight": torch.zeros(400, 2304)}
-    path = tmp_path / "SLOWFAST_8x8_R50.pyth"
-    torch.save({"model_state": state, "epoch": 3}, path)
-    network = ActionNetwork("slowfast_r50", ("feeding", "walk"))
-    load_kinetics(network, path)
-    for name, tensor in published.state_dict().items():
-        assert torch.equal(network.backbone.state_dict()[name], tensor), name
-
-    fusion = "blocks.0.multipathway_fusion.conv_fast_to_slow.weight"
-    assert state[fusion].shape == (16, 8, 7, 1, 1)
-    torch.save({"model_state": {**state, fusion: torch.zeros(16, 8, 5, 1, 1)}}, path)
-    with pytest.raises(CheckpointShapeError, match=r"\(16, 8, 5, 1, 1\)"):
-        load_kinetics(network, path)
-    torch.save({"state_dict": state}, path)
-    with pytest.raises(CheckpointFormatError, match="model_state"):
-        load_kinetics(network, path)
 
 
 def test_embedded_weights_say_that_they_are_trained_on_simulated_birds() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from model.backbones import ARCHITECTURES
 from model.checkpoint import save_checkpoint
 from model.network import ActionNetwork
 from workers.infer import Scorer
@@ -116,6 +118,24 @@ def test_keyframes_without_boxes_cost_nothing(scorer: Scorer, frames: np.ndarray
     (scores,) = scorer.score(frames, np.array([4]), [boxes(0)])
     assert scores.p_behaviour.shape == (0, 3)
     assert scorer.score(frames, np.zeros(0, dtype=np.int64), []) == []
+
+
+def test_a_network_of_longer_clips_sees_them_whole(
+    tmp_path: Path, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = dataclasses.replace(ARCHITECTURES["slowfast_small"], name="slowfast_long", clip_frames=32)
+    monkeypatch.setitem(ARCHITECTURES, long.name, long)
+    torch.manual_seed(11)
+    network = ActionNetwork(long.name, ("feeding", "walk"))
+    save_checkpoint(network, tmp_path / "net.safetensors", trained_on="nothing", ethogram="test")
+    scorer = Scorer(tmp_path / "net.safetensors")
+    (whole,) = scorer.score(frames, np.array([20]), [boxes(2)])
+    (cut,) = scorer.score(frames[4:36], np.array([16]), [boxes(2)])
+    assert_same(whole, cut)
+    changed = frames.copy()
+    changed[4] = 255 - changed[4]
+    (other,) = scorer.score(changed, np.array([20]), [boxes(2)])
+    assert not np.allclose(other.p_behaviour, whole.p_behaviour, atol=1e-4)
 
 
 def test_wrong_calls_are_refused(scorer: Scorer, checkpoint: Path, frames: np.ndarray) -> None:

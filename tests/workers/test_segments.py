@@ -65,24 +65,30 @@ def test_margins_reach_as_far_as_the_clips_and_no_further() -> None:
     assert segment.frames.stop == 360 + CLIP_AFTER
 
 
+def test_longer_clips_bring_wider_margins() -> None:
+    (segment,) = plan_segments(recording_of(60.0), presence_of((20.0, 24.0)), segment_s=300.0, clip_reach=16)
+    assert (segment.frames.first, segment.frames.stop) == (300 - 16, 360 + 16)
+
+
 def test_an_empty_video_needs_no_segment() -> None:
     assert plan_segments(recording_of(10.0), presence_of(), segment_s=10.0) == []
 
 
 @given(
     segment_s=st.floats(2.0, 80.0),
+    reach=st.sampled_from((8, 16)),
     spans=st.lists(st.tuples(st.floats(0, 60), st.floats(0.1, 30)), min_size=1, max_size=3),
 )
 def test_the_cut_changes_no_keyframe_and_every_clip_is_whole(
-    segment_s: float, spans: list[tuple[float, float]]
+    segment_s: float, reach: int, spans: list[tuple[float, float]]
 ) -> None:
     recording = recording_of(70.0)
     ends = sorted((start, min(70.0, start + length)) for start, length in spans)
     presence = presence_of(
         *(s for i, s in enumerate(ends) if s[0] > max((e[1] for e in ends[:i]), default=-1.0))
     )
-    whole = plan_segments(recording, presence, segment_s=1e6)
-    cut = plan_segments(recording, presence, segment_s=segment_s)
+    whole = plan_segments(recording, presence, 1e6, reach)
+    cut = plan_segments(recording, presence, segment_s, reach)
     assert scored(cut) == scored(whole)
     for segment in cut:
         for chunk in range(segment.chunk_count):
@@ -92,6 +98,6 @@ def test_the_cut_changes_no_keyframe_and_every_clip_is_whole(
             first = max(segment.frames.first, segment.frames.first + (chunk - 1) * CHUNK_FRAMES)
             stop = min(segment.frames.stop, segment.frames.first + (chunk + 1) * CHUNK_FRAMES)
             for k in keyframe_indices(ready):
-                assert first <= max(k - CLIP_BEFORE, 0)
-                assert stop >= min(k + CLIP_AFTER, segment.frames.stop)
-                assert segment.frames.stop >= min(k + CLIP_AFTER, 1050)
+                assert first <= max(k - reach, 0)
+                assert stop >= min(k + reach, segment.frames.stop)
+                assert segment.frames.stop >= min(k + reach, 1050)

@@ -8,23 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.errors import UnknownArchitectureError
-
-FEATURE_STRIDE = 16
-"""Input pixels per cell of the feature maps, in both directions: res5 is dilated instead of strided."""
+from model.backbones.base import Architecture, Backbone
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """How wide and deep a SlowFast network is, and at which size it looks at the scene."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowFastArchitecture(Architecture):
+    """How wide and deep a SlowFast network is."""
 
-    name: str
     depth: int
     """Depth as pytorchvideo names it: 50 is (3, 4, 6, 3) bottleneck blocks, 18 is one block per stage."""
     stem_channels: tuple[int, int]
     """Channels of the slow and the fast stem."""
-    input_height: int
-    """Lines of the network's input."""
+    dilated_res5: bool = True
+    """True keeps the last stage at stride 16, for detection; False strides to 32, as the classifier does."""
 
     @property
     def feature_channels(self) -> tuple[int, int]:
@@ -37,46 +33,26 @@ class Architecture:
         """Channels of the concatenated feature maps."""
         return sum(self.feature_channels)
 
-
-ARCHITECTURES = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture("slowfast_r50", depth=50, stem_channels=(64, 8), input_height=256),
-        Architecture("slowfast_small", depth=18, stem_channels=(16, 2), input_height=160),
-    )
-}
+    def build(self) -> SlowFastBackbone:
+        """A backbone with random weights."""
+        return SlowFastBackbone(self)
 
 
-def architecture_named(name: str) -> Architecture:
-    """The architecture of that name.
-
-    Raises:
-        UnknownArchitectureError: there is none.
-    """
-    try:
-        return ARCHITECTURES[name]
-    except KeyError:
-        raise UnknownArchitectureError(
-            f"unknown architecture {name!r}: this version has {', '.join(sorted(ARCHITECTURES))}"
-        ) from None
-
-
-class SlowFastBackbone(nn.Module):
+class SlowFastBackbone(Backbone):
     """The first five blocks of a SlowFast network, with the temporal mean of each pathway at the end.
 
     The blocks keep the names ``blocks.0`` to ``blocks.4`` of the published checkpoints.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.architecture = architecture
+    def __init__(self, architecture: SlowFastArchitecture) -> None:
+        super().__init__(architecture)
         self.blocks = _slowfast_blocks(architecture)
 
     def pathway_maps(self, slow: Tensor, fast: Tensor) -> tuple[Tensor, Tensor]:
         """Feature maps of both pathways before any pooling.
 
-        ``slow`` has shape ``(B, 3, 4, H, W)`` and ``fast`` ``(B, 3, 16, H, W)``; the maps have shapes
-        ``(B, D_slow, 4, H / 16, W / 16)`` and ``(B, D_fast, 16, H / 16, W / 16)``.
+        ``slow`` has shape ``(B, 3, T / 4, H, W)`` and ``fast`` ``(B, 3, T, H, W)``; the maps have shapes
+        ``(B, D_slow, T / 4, H / 16, W / 16)`` and ``(B, D_fast, T, H / 16, W / 16)``.
         """
         # Each block writes its outputs into the list that it is given, so the list is made here.
         maps = [slow, fast]
@@ -84,23 +60,24 @@ class SlowFastBackbone(nn.Module):
             maps = block(list(maps))
         return maps[0], maps[1]
 
-    def forward(self, slow: Tensor, fast: Tensor) -> Tensor:
-        """Temporal means of both pathways, slow channels first, shape ``(B, D, H / 16, W / 16)``."""
+    def pooled_maps(self, slow: Tensor, fast: Tensor) -> Tensor:
+        """Temporal means of both pathways, slow channels first."""
         slow_maps, fast_maps = self.pathway_maps(slow, fast)
         return torch.cat([slow_maps.mean(dim=2), fast_maps.mean(dim=2)], dim=1)
 
 
-def _slowfast_blocks(architecture: Architecture) -> nn.ModuleList:
+def _slowfast_blocks(architecture: SlowFastArchitecture) -> nn.ModuleList:
     with warnings.catch_warnings():
         # pytorchvideo scripts one function at import; torch calls that deprecated.
         warnings.simplefilter("ignore")
         from pytorchvideo.models.slowfast import create_slowfast
-    dilated_res5 = ((1, 1, 1), (1, 1, 1), (1, 1, 1), (1, 2, 2))
-    strides = (1, 2, 2, 1)
+    dilation, stride = (2, 1) if architecture.dilated_res5 else (1, 2)
+    dilations = ((1, 1, 1), (1, 1, 1), (1, 1, 1), (1, dilation, dilation))
+    strides = (1, 2, 2, stride)
     network = create_slowfast(
         model_depth=architecture.depth,
         stem_dim_outs=architecture.stem_channels,
-        stage_conv_b_dilations=(dilated_res5, dilated_res5),
+        stage_conv_b_dilations=(dilations, dilations),
         stage_spatial_strides=(strides, strides),
     )
     return nn.ModuleList(network.blocks[:5])

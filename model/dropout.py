@@ -30,8 +30,7 @@ class SeededDropout(nn.Dropout):
         if sum(self._rows) != len(input):
             raise ValueError(f"dropout expected {sum(self._rows)} rows, got {len(input)}: call begin() first")
         kept = [
-            torch.rand(count, input.shape[1], generator=torch.Generator().manual_seed(seed))
-            >= self.p
+            torch.rand(count, input.shape[1], generator=torch.Generator().manual_seed(seed)) >= self.p
             for seed, count in zip(self._seeds, self._rows, strict=True)
         ]
         return input * (torch.cat(kept).to(input.device, input.dtype) / (1 - self.p))

@@ -19,6 +19,7 @@ from flows.night import Night, frame_size
 from flows.progress import Progress
 from flows.recompute import recompute_events
 from flows.settings import Settings
+from tests.benchmarks.steps import measure_steps
 from workers.archive import list_archive, place_recording
 from workers.decode import DecodeTally, decode_span
 from workers.grid import FrameGrid
@@ -35,6 +36,7 @@ def main() -> None:
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {platform.python_version()}"
     )
+    step_rows()
     with tempfile.TemporaryDirectory(prefix="aviaflow-bench-") as folder:
         root = Path(folder)
         simulated_s = timed(lambda: simulate_archive(root, videos=VIDEOS, seconds=SECONDS, seed=SEED))
@@ -44,6 +46,14 @@ def main() -> None:
         ]
         decode_rows(recordings)
         run_rows(root)
+
+
+def step_rows() -> None:
+    """A training step of slowfast_small with each weighting against a plain one."""
+    cost = measure_steps()
+    for name, ratio in cost.ratios.items():
+        show(f"training step, {name}: time against one on the weighted sum of the losses", ratio)
+    show("forward pass, share of that step", cost.forward_share)
 
 
 def decode_rows(recordings: list[Recording]) -> None:

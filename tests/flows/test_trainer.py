@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing
 
 from flows.batches import clip_randoms, keyframes_of_step, make_batch, shares_of_step
 from flows.curves import draw_rho, rolling_mean, write_history
@@ -56,7 +58,9 @@ def told(row: HistoryRow) -> HistoryRow:
 
 @pytest.mark.parametrize("weighting", ["lgh", "gradnorm", "uncertainty"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_training_that_goes_on_from_a_checkpoint_draws_the_same_curve(optimizer: str, weighting: str) -> None:
+def test_a_training_that_goes_on_from_a_checkpoint_draws_the_same_curve(
+    optimizer: str, weighting: str
+) -> None:
     recipe = replace(TINY, total_clips=12, optimizer=optimizer, weighting=weighting)
     whole = Trainer(scene(), NAMES, recipe)
     rows = [told(whole.advance()) for _ in range(recipe.total_steps)]
@@ -72,6 +76,30 @@ def test_a_training_that_goes_on_from_a_checkpoint_draws_the_same_curve(optimize
     assert [told(resumed.advance()) for _ in range(2)] == rows[2:]
     for name, value in resumed.network.state_dict().items():
         assert torch.equal(value, whole.network.state_dict()[name]), name
+
+
+GENTLE = replace(TINY, total_clips=20, batch_clips=5, optimizer="sgd", learning_rate=1e-3, weighting="lgh")
+"""Small steps: a rounding error that tips a maximum or a ReLU grows quickly in large ones."""
+
+
+def worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    trainer = Trainer(scene(), NAMES, GENTLE, rank=rank, workers=2)
+    torch.save([asdict(trainer.advance()) for _ in range(GENTLE.total_steps)], Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_workers_take_the_steps_of_one(tmp_path: Path) -> None:
+    """Three clips of five on one, two on the other, with all that is random in a training."""
+    torch.multiprocessing.spawn(worker, (str(tmp_path),), nprocs=2)
+    one = Trainer(scene(), NAMES, GENTLE)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    for row, other in zip(first, second, strict=True):
+        mine = asdict(one.advance())
+        for name in mine.keys() - {"clips_per_s"}:
+            tolerance = 1e-3 if name in ("rho", "gradient_norm") else 1e-5
+            assert row[name] == other[name] == pytest.approx(mine[name], abs=tolerance, rel=tolerance), name
 
 
 def test_the_state_of_another_training_is_refused() -> None:

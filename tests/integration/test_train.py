@@ -96,10 +96,13 @@ def test_killed_and_started_again_it_draws_the_same_loss_curve(data: Path, undis
         assert row == pytest.approx(other, rel=1e-6)
 
 
-def test_two_workers_draw_the_loss_curve_of_one(data: Path, undisturbed: Path) -> None:
-    process = start(data, data / "two", "--workers", "2")
-    process.communicate()
-    assert process.returncode == 0
-    for two, one in zip(history(data / "two"), history(undisturbed), strict=True):
-        # Rounding differs, and grows from step to step.
-        assert two == pytest.approx(one, rel=1e-2, abs=2e-3)
+def test_two_workers_draw_the_loss_curve_of_one(data: Path) -> None:
+    """In small steps: a rounding error that tips a maximum or a ReLU grows quickly in large ones."""
+    sgd = CONFIG.replace("optimizer: {", "optimizer: {name: sgd, learning_rate: 0.001, ")
+    (data / "tiny.yaml").write_text(sgd)
+    for workers in ("1", "2"):
+        process = start(data, data / f"workers{workers}", "--workers", workers)
+        process.communicate()
+        assert process.returncode == 0
+    for two, one in zip(history(data / "workers2"), history(data / "workers1"), strict=True):
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-4)

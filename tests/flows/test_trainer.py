@@ -98,7 +98,7 @@ def test_two_workers_take_the_steps_of_one(tmp_path: Path) -> None:
     for row, other in zip(first, second, strict=True):
         mine = asdict(one.advance())
         for name in mine.keys() - {"clips_per_s"}:
-            tolerance = 1e-3 if name in ("rho", "gradient_norm") else 1e-5
+            tolerance = 5e-3 if name in ("rho", "gradient_norm") else 1e-4
             assert row[name] == other[name] == pytest.approx(mine[name], abs=tolerance, rel=tolerance), name
 
 

@@ -71,6 +71,7 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_same_command(
     same_results(first_run[0], store)
 
 
+@pytest.mark.slow  # waits for the next minute, beside a server of its own
 def test_a_scheduled_run_starts_by_itself_and_is_seen_through_prefects_api(
     reserve: Path,
     first_run: tuple[Path, dict[str, Any]],

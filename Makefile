@@ -41,9 +41,9 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
 weights: $(READY)
-	$(BIN)/python -m flows.training --work build/weights
-	$(BIN)/python -m flows.training --work build/weights --single-frame --clips 5000
-	$(BIN)/python -m flows.detector_training --archive build/weights/train --test build/weights/test --out model/weights
+	$(BIN)/python -m flows.training.embedded --work build/weights
+	$(BIN)/python -m flows.training.embedded --work build/weights --single-frame --clips 5000
+	$(BIN)/python -m flows.training.detector --archive build/weights/train --test build/weights/test --out model/weights
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

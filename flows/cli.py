@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flows.commands.evaluate import add_evaluate
 from flows.errors import AviaflowError
-from flows.evaluate_command import add_evaluate
 from model.errors import ModelError
 from storage.errors import StorageError
 from workers.errors import WorkerError
@@ -234,8 +234,8 @@ def _call_simulate(arguments: argparse.Namespace) -> int:
 
 
 def _call_run(arguments: argparse.Namespace) -> int:
-    from flows.run import dry_run, run_archive
-    from flows.summary import describe_plan, describe_run
+    from flows.nightly.run import dry_run, run_archive
+    from flows.nightly.summary import describe_plan, describe_run
 
     settings = _settings(arguments)
     if arguments.dry_run:
@@ -255,7 +255,7 @@ def _call_run(arguments: argparse.Namespace) -> int:
 
 
 def _call_events(arguments: argparse.Namespace) -> int:
-    from flows.recompute import recompute_events
+    from flows.nightly.recompute import recompute_events
     from flows.settings import load_settings
 
     summary = recompute_events(arguments.store, load_settings(arguments.config))
@@ -268,9 +268,9 @@ def _call_events(arguments: argparse.Namespace) -> int:
 
 
 def _call_score(arguments: argparse.Namespace) -> int:
-    from flows.score import describe_score
+    from flows.evaluation.score import describe_score
+    from flows.evaluation.true_boxes import score_archive
     from flows.settings import load_settings
-    from flows.true_boxes import score_archive
 
     archive = arguments.archive or arguments.truth.parent / "archive"
     scores = score_archive(arguments.store, arguments.truth, archive, load_settings(arguments.config))
@@ -292,8 +292,8 @@ def _call_query(arguments: argparse.Namespace) -> int:
 
 
 def _call_annotations(arguments: argparse.Namespace) -> int:
-    from flows.annotations import AnnotationRequest, import_dataset
-    from flows.import_summary import describe_import
+    from flows.annotations.dataset import AnnotationRequest, import_dataset
+    from flows.annotations.summary import describe_import
     from flows.settings import CONFIGS, load_ethogram
 
     dynamic = arguments.dynamic
@@ -314,7 +314,7 @@ def _call_annotations(arguments: argparse.Namespace) -> int:
 
 
 def _call_schedule(arguments: argparse.Namespace) -> int:
-    from flows.schedule import serve_nightly
+    from flows.nightly.schedule import serve_nightly
 
     settings = _settings(arguments)
     serve_nightly(
@@ -338,7 +338,7 @@ def _call_doctor(arguments: argparse.Namespace) -> int:
 
 
 def _call_models(arguments: argparse.Namespace) -> int:
-    from flows.models import describe_models, survey_models
+    from flows.training.models import describe_models, survey_models
 
     survey = survey_models(
         arguments.architecture,
@@ -350,7 +350,7 @@ def _call_models(arguments: argparse.Namespace) -> int:
 
 
 def _call_demo(arguments: argparse.Namespace) -> int:
-    from flows.demo import run_demo
+    from flows.nightly.demo import run_demo
 
     print(run_demo(arguments.directory))
     return EXIT_DONE
@@ -358,7 +358,7 @@ def _call_demo(arguments: argparse.Namespace) -> int:
 
 def _call_train(arguments: argparse.Namespace) -> int:
     from flows.settings import CONFIGS, load_train_settings
-    from flows.train import describe_training, train_archive
+    from flows.training.train import describe_training, train_archive
 
     names = ("data", "test", "out", "workers")
     settings = load_train_settings(

@@ -15,7 +15,7 @@ from flows.errors import SettingsError
 from model.ethogram import Behaviour, BoutRule, Ethogram
 
 if TYPE_CHECKING:
-    from flows.training_settings import TrainSettings
+    from flows.training.settings import TrainSettings
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 Model = TypeVar("Model", bound=BaseModel)
@@ -158,7 +158,7 @@ def load_train_settings(path: Path | None = None, overrides: dict[str, Any] | No
     Raises:
         SettingsError: the file is missing, is no YAML, or has a key or value that is not understood.
     """
-    from flows.training_settings import TrainSettings  # brings torch, which no other settings need
+    from flows.training.settings import TrainSettings  # brings torch, which no other settings need
 
     values: dict[str, Any] = {} if path is None else _read_yaml(path)
     for key in ("data", "test", "initial", "ethogram", "out"):

@@ -14,10 +14,10 @@ from typing import Any
 import av
 
 from flows.cluster import ray_cluster
-from flows.context import open_context
-from flows.night import Night, frame_size
-from flows.progress import Progress
-from flows.recompute import recompute_events
+from flows.nightly.context import open_context
+from flows.nightly.night import Night, frame_size
+from flows.nightly.progress import Progress
+from flows.nightly.recompute import recompute_events
 from flows.settings import Settings
 from tests.benchmarks.steps import measure_steps
 from workers.archive import list_archive, place_recording

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.digests import digests_of
 from flows.errors import SettingsError
+from flows.nightly.digests import digests_of
 from flows.settings import CONFIGS, Settings, load_ethogram, load_settings
 from workers.track import TrackSettings
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from flows.cluster import ray_cluster
-from flows.context import open_context
-from flows.night import Night
-from flows.progress import Progress
+from flows.nightly.context import open_context
+from flows.nightly.night import Night
+from flows.nightly.progress import Progress
+from flows.nightly.summary import summarise
 from flows.settings import Settings
-from flows.summary import summarise
 from workers.simulate.archive import simulate_archive
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

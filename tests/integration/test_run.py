@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flows.recompute import recompute_events
+from flows.nightly.recompute import recompute_events
 from flows.settings import Settings, load_settings
 from storage import Store
 

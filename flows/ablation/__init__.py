@@ -1,0 +1,1 @@
+"""Tables of many trainings: cells that are kept as they are finished, and what they add up to."""

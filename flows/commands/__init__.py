@@ -1,0 +1,1 @@
+"""The commands of ``aviaflow``: what each reads from the command line and prints."""

@@ -1,0 +1,150 @@
+"""What detector and network find in an archive, in this process: the pipeline's stages without its cluster.
+
+Nothing is skipped: the survey's empty spans are looked at too, so that what a detector finds where nothing is
+counts against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.nightly.night import frame_size
+from workers.archive import CameraDay, group_camera_days, list_archive, place_recording
+from workers.decode import decode_span
+from workers.detect import Detector
+from workers.detectors import DetectorSpec
+from workers.grid import FrameGrid
+from workers.infer import Scorer
+from workers.messages import CLIP_AFTER, FrameChunk, GridSpan, Keyframes, Plate, Recording
+from workers.probe import probe_video
+from workers.score import join_chunks
+from workers.segments import CHUNK_FRAMES
+from workers.survey import camera_day_plates
+
+BIRD_AT_MOST = 0.5
+"""A box whose reject probability is at least this is no bird of the taxon, as in a run."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundBoxes:
+    """N boxes found in one video."""
+
+    keyframes: int
+    """Keyframes that were looked at."""
+    grid: NDArray[np.int64]
+    """Grid index of the keyframe of each, shape ``(N,)``."""
+    xyxy: NDArray[np.float32]
+    """Fractions of width and height, shape ``(N, 4)``."""
+    probabilities: NDArray[np.float32]
+    """Of the behaviours, shape ``(N, C)``."""
+
+
+Moments = Callable[[str, int], NDArray[np.int64]]
+"""From a video's path in the archive and its number of grid points to the grid indices to look at, ascending."""
+
+
+def find_boxes(
+    archive: Path,
+    scorer: Scorer,
+    detector: DetectorSpec,
+    moments: Moments,
+    *,
+    device: str,
+    frame_height: int,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, FoundBoxes]:
+    """Boxes that are taken for birds of the taxon, by the video's path in the archive.
+
+    Args:
+        archive: folder of videos.
+        scorer: the network.
+        detector: which detector.
+        moments: where to look.
+        device: of the detector.
+        frame_height: lines at which videos are decoded.
+        progress: called with a line of words for each video.
+
+    Raises:
+        WorkerError: a video cannot be read.
+    """
+    finder = detector.build(device)
+    found: dict[str, FoundBoxes] = {}
+    days = _camera_days(archive)
+    total = sum(len(day.recordings) for day in days)
+    for day in days:
+        size = frame_size(day.recordings[0].probe, frame_height)
+        plates = camera_day_plates(day.recordings, size)
+        for recording in day.recordings:
+            wanted = moments(recording.file.uri, FrameGrid.of(recording.probe).length)
+            parts = list(_look(recording, wanted, size, plates, finder, scorer))
+            found[recording.file.uri] = _joined(parts, len(scorer.info.behaviours))
+            progress(f"looked at {len(found)} of {total} videos")
+    return found
+
+
+def _camera_days(archive: Path) -> list[CameraDay]:
+    files = list_archive(str(archive))
+    return group_camera_days(place_recording(file, probe_video(file.path)) for file in files)
+
+
+def _look(
+    recording: Recording,
+    wanted: NDArray[np.int64],
+    size: tuple[int, int],
+    plates: tuple[Plate, ...],
+    detector: Detector,
+    scorer: Scorer,
+) -> Iterator[FoundBoxes]:
+    """Boxes of the wanted keyframes, chunk by chunk."""
+    length = FrameGrid.of(recording.probe).length
+    chunks = decode_span(
+        recording.file.path,
+        recording.probe,
+        GridSpan(0, length),
+        size,
+        video_id=recording.file.video_id,
+        chunk_frames=CHUNK_FRAMES,
+    )
+    previous: FrameChunk | None = None
+    done = 0
+    for chunk in chunks:
+        joined = chunk if previous is None else join_chunks(previous, chunk)
+        # Up to here every clip lies within the two chunks.
+        ready = length if joined.stop_grid == length else joined.stop_grid - CLIP_AFTER + 1
+        now = wanted[(wanted >= done) & (wanted < ready)]
+        if now.size:
+            yield _score(joined, now, plates, detector, scorer)
+        done, previous = ready, chunk
+
+
+def _score(
+    chunk: FrameChunk,
+    moments: NDArray[np.int64],
+    plates: tuple[Plate, ...],
+    detector: Detector,
+    scorer: Scorer,
+) -> FoundBoxes:
+    centres = moments - chunk.first_grid
+    boxes = detector.detect(Keyframes(chunk.video_id, chunk.times_s[centres], chunk.frames[centres]), plates)
+    scores = scorer.score(chunk.frames, centres, boxes)
+    is_bird = np.concatenate([of_keyframe.p_other < BIRD_AT_MOST for of_keyframe in scores])
+    return FoundBoxes(
+        len(moments),
+        np.repeat(moments, [len(of_keyframe.score) for of_keyframe in boxes])[is_bird],
+        np.concatenate([of_keyframe.xyxy for of_keyframe in boxes])[is_bird],
+        np.concatenate([of_keyframe.p_behaviour for of_keyframe in scores])[is_bird],
+    )
+
+
+def _joined(parts: list[FoundBoxes], num_behaviours: int) -> FoundBoxes:
+    return FoundBoxes(
+        sum(part.keyframes for part in parts),
+        np.concatenate([np.zeros(0, np.int64), *(part.grid for part in parts)]),
+        np.concatenate([np.zeros((0, 4), np.float32), *(part.xyxy for part in parts)]),
+        np.concatenate([np.zeros((0, num_behaviours), np.float32), *(part.probabilities for part in parts)]),
+    )

@@ -1,0 +1,117 @@
+"""A reserve whose truth is known: a folder with ``archive`` and ``truth``, and the windows cut from it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.errors import TruthMissingError
+from flows.evaluation.instances import ALL, DAY, INFRARED
+from workers.archive import list_archive
+from workers.clips import WindowSet, build_windows, light_of_videos, open_windows, read_truth
+from workers.messages import KEYFRAME_STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """A folder with ``archive`` and ``truth``."""
+
+    root: Path
+    videos: tuple[str, ...]
+    """Paths in the archive: first those of the truth, in the windows' order, then those without a true box."""
+    with_truth: int
+    """How many of them have a true box."""
+    light: tuple[str, ...]
+    """Light regime of each."""
+    simulated: bool
+    """Whether the truth is complete: keyframes without a true box are then known to be empty."""
+
+    def moments(self, windows: WindowSet, uri: str, length: int, every: int) -> NDArray[np.int64]:
+        """Grid indices at which a video of ``length`` grid points is judged, ascending.
+
+        All keyframes where the truth is complete, else those that were annotated; of these every
+        ``every``-th.
+        """
+        if self.simulated:
+            return np.arange(0, length, KEYFRAME_STEP * every, dtype=np.int64)
+        annotated: NDArray[np.int64] = windows.grid[windows.video == self.videos.index(uri)]
+        return np.sort(annotated)[::every]
+
+    def keyframes(self, windows: WindowSet, every: int) -> NDArray[np.int64]:
+        """Numbers of the windows' keyframes that are judged."""
+        chosen = np.zeros(len(windows.grid), dtype=bool)
+        for video, length in enumerate(np.diff(windows.video_start).tolist()):
+            moments = self.moments(windows, self.videos[video], length, every)
+            chosen |= (windows.video == video) & np.isin(windows.grid, moments)
+        return np.flatnonzero(chosen)
+
+    def of_light(self) -> dict[str, NDArray[np.bool_]]:
+        """Which videos each lighting has, shape ``(V,)``."""
+        infrared = np.array([light.startswith("infrared") for light in self.light])
+        return {ALL: np.ones_like(infrared), DAY: ~infrared, INFRARED: infrared}
+
+
+def open_reserve(root: Path) -> Reserve:
+    """Look at a folder with ``archive`` and ``truth``.
+
+    Raises:
+        TruthMissingError: a file is missing.
+        BadTruthError: the truth cannot be read.
+        ArchiveError: the archive is no folder.
+    """
+    reserve_json = root / "truth" / "reserve.json"
+    for path in (root / "archive", root / "truth" / "boxes.csv", reserve_json):
+        if not path.exists():
+            raise TruthMissingError(
+                f"{path}: there is no such file; name a folder as `aviaflow simulate DIR` makes it"
+            )
+    of_truth = sorted(read_truth(root / "truth"))
+    in_archive = {file.uri for file in list_archive(str(root / "archive"))}
+    absent = [uri for uri in of_truth if uri not in in_archive]
+    if absent:
+        raise TruthMissingError(
+            f"{root / 'archive' / absent[0]}: the truth has boxes of this video, but it is not there"
+        )
+    videos = (*of_truth, *sorted(in_archive - set(of_truth)))
+    return Reserve(
+        root,
+        videos,
+        len(of_truth),
+        tuple(light_of_videos(reserve_json, list(videos))),
+        bool(json.loads(reserve_json.read_text()).get("simulated", False)),
+    )
+
+
+@contextmanager
+def reserve_windows(
+    reserve: Reserve,
+    input_height: int,
+    scratch: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Iterator[WindowSet]:
+    """The windows of a reserve: those that a training left in its folder ``windows``, else cut for the time being.
+
+    Args:
+        reserve: what to cut.
+        input_height: lines of the network's input.
+        scratch: where new windows lie as long as they are needed; by default the system's temporary folder.
+        progress: called with lines of words.
+
+    Raises:
+        BadTruthError: the truth and the archive do not fit together.
+    """
+    cut = reserve.root / "windows"
+    if (cut / "index.npz").exists():
+        windows = open_windows(cut)
+        if windows.frames.shape[1] == input_height and len(windows.light) == reserve.with_truth:
+            yield windows
+            return
+    with tempfile.TemporaryDirectory(prefix="aviaflow-windows-", dir=scratch) as folder:
+        yield build_windows(reserve.root, Path(folder), seed=0, input_height=input_height, progress=progress)

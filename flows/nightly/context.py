@@ -1,0 +1,142 @@
+"""What a run works with: settings, ethogram, model, detector and store, checked against each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.errors import SettingsError
+from flows.nightly.digests import Digests, digests_of, file_digest
+from flows.settings import Settings, load_ethogram
+from model.checkpoint import CheckpointInfo, embedded_checkpoint, load_checkpoint
+from model.detector import embedded_detector, read_detector_info
+from model.errors import ModelError
+from model.ethogram import Ethogram
+from storage.catalog import Catalog, StorePin, check_pin
+from storage.filesystem import open_filesystem
+from workers.archive import list_archive
+from workers.detectors import DetectorSpec
+from workers.score import ScorerSpec
+from workers.stitch import StitchSettings
+from workers.track import TrackSettings
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """Everything that stays the same throughout a run."""
+
+    archive: str
+    out: str
+    settings: Settings
+    ethogram: Ethogram
+    model: CheckpointInfo
+    checkpoint: Path
+    detector: DetectorSpec
+    detector_note: str
+    """What the detector was trained on; empty where it was not trained."""
+    tracking: TrackSettings
+    digests: Digests
+    catalog: Catalog
+
+    @property
+    def note(self) -> str:
+        """What every reader of the results should know about the models."""
+        parts = [f"behaviour model {self.model.trained_on}"]
+        if self.detector_note:
+            parts.append(f"detector {self.detector_note}")
+        return "; ".join(parts)
+
+    def pin(self, sites: Iterable[str] = ()) -> StorePin:
+        """What a store that this run writes to holds to, with these sites beside the one of the settings."""
+        archive = self.settings.archive
+        zones = dict.fromkeys((archive.site, *sites), archive.zone)
+        return StorePin(self.ethogram.names, archive.path_pattern, zones)
+
+    def scorer_spec(self, cpus: int) -> ScorerSpec:
+        """What the inference actors are built from, on a machine with this many processors."""
+        infer = self.settings.infer
+        return ScorerSpec(
+            checkpoint=self.checkpoint,
+            detector=self.detector,
+            device=_device(infer.device),
+            batch_clips=infer.batch_clips,
+            threads=infer.threads or max(1, cpus // infer.actors),
+            behaviours=len(self.ethogram.names),
+        )
+
+
+def open_context(archive: str, out: str, settings: Settings) -> RunContext:
+    """Check settings, model and store against each other; writes nothing.
+
+    Raises:
+        SettingsError: a model cannot be loaded, or the ethogram does not fit it.
+        PinnedValueError: the store was begun with other values.
+    """
+    ethogram = load_ethogram(settings.ethogram)
+    checkpoint = (settings.infer.checkpoint or embedded_checkpoint()).absolute()
+    detector = _detector_spec(archive, settings)
+    try:
+        _, model = load_checkpoint(checkpoint)
+        detector_digest, detector_note = _detector_facts(detector)
+    except (ModelError, OSError) as error:
+        raise SettingsError(str(error)) from error
+    if model.behaviours != ethogram.names:
+        raise SettingsError(
+            f"{settings.ethogram}: the ethogram has {', '.join(ethogram.names)}, but {checkpoint.name} was trained "
+            f"for {', '.join(model.behaviours)}; use the model's ethogram, or a model trained for yours"
+        )
+    tracking = tracking_of(settings)
+    fs = open_filesystem(out)
+    context = RunContext(
+        archive=archive,
+        # Not as it was given: other processes of a cluster have another working directory.
+        out=fs.uri,
+        settings=settings,
+        ethogram=ethogram,
+        model=model,
+        checkpoint=checkpoint,
+        detector=detector,
+        detector_note=detector_note,
+        tracking=tracking,
+        digests=digests_of(settings, ethogram, tracking, model.digest[:16], detector_digest),
+        catalog=Catalog(fs),
+    )
+    check_pin(fs, context.pin())
+    return context
+
+
+def tracking_of(settings: Settings) -> TrackSettings:
+    """The tracker's settings of a run."""
+    stitch = dataclasses.replace(StitchSettings(), max_occlusion_s=settings.track.max_occlusion_s)
+    return dataclasses.replace(TrackSettings(), stitch=stitch, max_gap_s=settings.track.max_gap_s)
+
+
+def _detector_spec(archive: str, settings: Settings) -> DetectorSpec:
+    detect = settings.detect
+    weights = detect.weights
+    if weights is None and detect.detector in ("auto", "learned"):
+        weights = embedded_detector()
+    uris = tuple((f.video_id, f.uri) for f in list_archive(archive)) if detect.detector == "given" else ()
+    return DetectorSpec(
+        detect.detector, weights, detect.boxes_csv, uris, detect.min_score, detect.resting_score
+    )
+
+
+def _detector_facts(detector: DetectorSpec) -> tuple[str, str]:
+    """Digest of the detector's weights or boxes, and what it was trained on."""
+    if detector.name in ("auto", "learned"):
+        assert detector.weights is not None
+        info = read_detector_info(detector.weights)
+        return info.digest[:16], f"trained on {info.trained_on}"
+    source = detector.boxes_csv if detector.name == "given" else detector.weights
+    return (file_digest(source) if source else ""), ("trained on COCO" if detector.name == "coco" else "")
+
+
+def _device(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,326 @@
+"""One night's work on one archive: what the Prefect tasks do, free of Prefect."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flows.nightly.context import RunContext
+from flows.nightly.plan import DayPlan, Lookup, is_done, look_up, plan_days, quarantined_record, stored_day
+from flows.nightly.progress import Progress
+from flows.nightly.stages import StageClock
+from storage.catalog import check_pin, pin_or_check
+from storage.layout import CameraDay
+from storage.parquet import Footer
+from storage.plates import PlateRecord
+from storage.records import VideoRecord
+from workers.derive import DeriveJob, video_details, video_of
+from workers.messages import (
+    MIN_BEHAVIOUR_FPS,
+    ArchiveFile,
+    Plate,
+    Presence,
+    Probe,
+    Quarantined,
+    Recording,
+    Survey,
+)
+from workers.segments import plan_segments
+
+
+@dataclass(frozen=True, slots=True)
+class DayOutcome:
+    """What was derived for one camera-day."""
+
+    day: CameraDay
+    events: int
+    individuals: int
+
+
+class Night:
+    """The work that a run finds, and the means to do it."""
+
+    def __init__(self, context: RunContext, reprocess: bool, progress: Progress) -> None:
+        self.context = context
+        self.reprocess = reprocess
+        self.progress = progress
+        self.clock = StageClock()
+        self.lookup: Lookup = look_up(context.archive, context.catalog, context.digests, reprocess)
+        self.frames_decoded = 0
+        self.video_s = 0.0
+        self._failed: dict[CameraDay, list[VideoRecord]] = {}
+        self._days = threading.BoundedSemaphore(context.settings.camera_days_at_once)
+        self._lock = threading.Lock()
+        self._actors: list[Any] = []
+        self._cpus = 1
+
+    @contextmanager
+    def on_cluster(self, cpus: int) -> Iterator[None]:
+        """Work on the Ray cluster that was joined, which has this many processors."""
+        self._cpus = cpus
+        try:
+            with self.progress:
+                yield
+        finally:
+            self._actors.clear()
+
+    @property
+    def decode_workers(self) -> int:
+        """Decode processes at once, for each camera-day under way."""
+        return self.context.settings.decode.workers or max(1, self._cpus // 2)
+
+    @property
+    def actor_count(self) -> int:
+        """Inference actors in the pool."""
+        return self.context.settings.infer.actors
+
+    def plan(self) -> list[DayPlan]:
+        """The camera-days with work, after probing what is new; writes nothing."""
+        context, archive = self.context, self.context.settings.archive
+        with self.clock.wall("probe"):
+            plans = plan_days(
+                self.lookup, context.catalog, context.digests, archive, self.reprocess, self._probe_files
+            )
+        check_pin(context.catalog.fs, context.pin(plan.day.site for plan in plans))
+        return plans
+
+    def begin(self, plans: Sequence[DayPlan]) -> None:
+        """Begin the store, if it is new, and the progress bar."""
+        pin_or_check(self.context.catalog.fs, self.context.pin(plan.day.site for plan in plans))
+        self.progress.begin(sum(plan.video_s for plan in plans))
+
+    def score_day(self, plan: DayPlan) -> None:
+        """Survey, decode, detect and infer the videos of a camera-day that are not done; store detections."""
+        finished = self.context.catalog.finished_detections(plan.day)
+        digests = self.context.digests
+        todo = [r for r in plan.to_score if not is_done(r, finished, digests, self.reprocess)]
+        if todo:
+            with self._days:
+                self._score(plan, todo)
+
+    def derive_day(self, plan: DayPlan) -> DayOutcome:
+        """Track and segment a camera-day from what is stored, and publish its tables."""
+        return self._derive(plan.day, self._clear(plan))
+
+    def settle_following(self) -> list[DayOutcome]:
+        """Derive the days after those of this run anew, where an identity carried over midnight changed.
+
+        In the order of the dates, each looked at after the one before it: a change may be carried on.
+        """
+        context = self.context
+        outcomes = []
+        for day in context.catalog.camera_days():
+            held = stored_day(context.catalog, day, context.digests)
+            if not held.is_settled:
+                outcomes.append(self._derive(day, held.quarantined))
+        return outcomes
+
+    def _clear(self, plan: DayPlan) -> tuple[VideoRecord, ...]:
+        """Remove detections that are of another camera-day now, or of content that a file had before it was
+        replaced by one that cannot be read; returns what is quarantined.
+        """
+        catalog = self.context.catalog
+        bad = {video.video_id: video for video in (*plan.quarantined, *self._failed.get(plan.day, ()))}
+        for video_id, footer in catalog.finished_detections(plan.day).items():
+            is_replaced = video_id in bad and bad[video_id].fingerprint != video_of(footer).fingerprint
+            if video_id in plan.misplaced or is_replaced:
+                catalog.delete_detections(plan.day, video_id)
+            else:
+                bad.pop(video_id, None)
+        return tuple(bad.values())
+
+    def _probe_files(self, files: Sequence[ArchiveFile]) -> list[Probe | Quarantined]:
+        import ray
+        from ray.exceptions import RayTaskError, WorkerCrashedError
+
+        from workers.actors import probe_file
+
+        found: list[Probe | Quarantined] = []
+        for file, reference in zip(files, [probe_file.remote(file) for file in files], strict=True):
+            try:
+                found.append(ray.get(reference))
+            except WorkerCrashedError:
+                found.append(Quarantined(file, "reading its container ended the process twice"))
+            except RayTaskError as error:
+                what = f"{type(error.cause).__name__}: {error.cause}"
+                found.append(Quarantined(file, f"reading its container failed unexpectedly: {what}"))
+        return found
+
+    def _score(self, plan: DayPlan, todo: list[Recording]) -> None:
+        from workers.actors import DecodeLimits
+        from workers.stream import CameraDayStream, FailedVideo, StreamLimits
+
+        settings = self.context.settings
+        size = frame_size(todo[0].probe, settings.decode.frame_height)
+        with self.clock.wall("survey"):
+            survey = self._survey(plan, todo, size)
+        segments = {
+            recording.file.video_id: plan_segments(
+                recording,
+                survey.presence[recording.file.video_id],
+                settings.decode.segment_seconds,
+                self.context.model.clip_frames // 2,
+            )
+            for recording in todo
+        }
+        decode = DecodeLimits(int(settings.decode.memory_gib * 2**30), settings.decode.stall_seconds)
+        stream = CameraDayStream(
+            segments,
+            todo,
+            survey.plates,
+            self._pool(),
+            StreamLimits(self.decode_workers, decode, size),
+            len(self.context.ethogram.names),
+        )
+        with self.clock.wall("decode and infer"):
+            for outcome in stream:
+                if isinstance(outcome, FailedVideo):
+                    self._quarantine(plan.day, outcome.recording, outcome.reason)
+                else:
+                    self._store(plan.day, outcome, survey)
+                self.progress.advance(outcome.recording.probe.duration_s)
+
+    def _survey(self, plan: DayPlan, todo: list[Recording], size: tuple[int, int]) -> Survey:
+        """When something is there, by the stored plates, or by new ones, which are stored first."""
+        import ray
+        from ray.exceptions import WorkerCrashedError
+
+        from workers.actors import survey_recording
+        from workers.survey import whole_video
+
+        settings, detector = self.context.settings.survey, self.context.detector
+        plates = self._plates(plan, size)
+        if not settings.skip_empty or detector.name == "given":
+            reason = "every file is to be decoded whole"
+            return Survey(plates, {r.file.video_id: whole_video(r, reason) for r in todo})
+        finder = None if detector.name == "motion" else detector
+        shared = ray.put(plates)
+        looking = [
+            survey_recording.remote(recording, size, shared, finder, settings.max_iframe_gap_s)
+            for recording in todo
+        ]
+        presence: dict[str, Presence] = {}
+        for recording, found in zip(todo, looking, strict=True):
+            try:
+                presence[recording.file.video_id] = ray.get(found)
+            except WorkerCrashedError:
+                presence[recording.file.video_id] = whole_video(recording, "its I-frames end the process")
+        return Survey(plates, presence)
+
+    def _plates(self, plan: DayPlan, size: tuple[int, int]) -> tuple[Plate, ...]:
+        """The stored plates, or new ones from the whole camera-day; a recording that ends a process is left out."""
+        import ray
+        from ray.exceptions import WorkerCrashedError
+
+        from workers.actors import build_plates
+
+        catalog = self.context.catalog
+        stored = catalog.read_plates(plan.day)
+        if stored is not None and all(plate.noise.shape == size for plate in stored):
+            return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in stored)
+        plates: tuple[Plate, ...] = ()
+        try:
+            plates = ray.get(build_plates.remote(list(plan.surveyed_with), size))
+        except WorkerCrashedError:
+            sound = [recording for recording in plan.surveyed_with if self._is_sound(recording, size)]
+            plates = ray.get(build_plates.remote(sound, size))
+        catalog.write_plates(plan.day, [PlateRecord(p.plate_id, p.regime, p.pixels, p.noise) for p in plates])
+        return plates
+
+    def _is_sound(self, recording: Recording, size: tuple[int, int]) -> bool:
+        import ray
+        from ray.exceptions import WorkerCrashedError
+
+        from workers.actors import build_plates
+
+        try:
+            ray.get(build_plates.remote([recording], size))
+        except WorkerCrashedError:
+            return False
+        return True
+
+    def _pool(self) -> list[Any]:
+        from workers.actors import start_inference_actors
+
+        with self._lock:
+            if not self._actors:
+                self._actors = start_inference_actors(self.context.scorer_spec(self._cpus), self.actor_count)
+        return self._actors
+
+    def _quarantine(self, day: CameraDay, recording: Recording, reason: str) -> None:
+        record = quarantined_record(
+            recording.file, reason, day.camera, recording.start_time, recording.start_source, recording.probe
+        )
+        self._failed.setdefault(day, []).append(record)
+
+    def _store(self, day: CameraDay, scored: Any, survey: Survey) -> None:
+        """Publish one video's detections with everything that is known about it."""
+        context, recording = self.context, scored.recording
+        presence = survey.presence[recording.file.video_id]
+        record = video_record(recording, day.camera, scored.frames_decoded, scored.decoder, presence)
+        footer = Footer(
+            table="detections",
+            inputs=f"{recording.file.fingerprint}/{','.join(plate.plate_id for plate in survey.plates)}",
+            model_digest=context.digests.model,
+            config_digest=context.digests.detections,
+            behaviours=context.ethogram.names,
+            zone=context.settings.archive.zone,
+            note=context.note,
+            details=video_details(record, [(float(a), float(b)) for a, b in presence.spans_s]),
+        )
+        context.catalog.write_detections(day, scored.rows, footer)
+        with self._lock:
+            self.frames_decoded += scored.frames_decoded
+            self.video_s += recording.probe.duration_s
+            self.clock.busy("decode", scored.decode_s)
+            self.clock.busy("detect", scored.detect_s)
+            self.clock.busy("infer", scored.infer_s)
+
+    def _derive(self, day: CameraDay, quarantined: tuple[VideoRecord, ...]) -> DayOutcome:
+        import ray
+
+        from workers.actors import derive_day
+
+        job = derive_job(self.context, day, quarantined)
+        with self.clock.wall("derive"):
+            derived = ray.get(derive_day.remote(job))
+        return DayOutcome(day, derived.events, derived.individuals)
+
+
+def derive_job(context: RunContext, day: CameraDay, quarantined: tuple[VideoRecord, ...]) -> DeriveJob:
+    """What a camera-day is derived with under the settings of a run."""
+    return DeriveJob(
+        store=context.out,
+        day=day,
+        quarantined=quarantined,
+        ethogram=context.ethogram,
+        tracking=context.tracking,
+        zone=context.settings.archive.zone,
+        config_digest=context.digests.events,
+    )
+
+
+def frame_size(probe: Probe, frame_height: int) -> tuple[int, int]:
+    """Height and width of decoded frames: never larger than the video, the aspect kept, both even."""
+    height = min(frame_height, probe.height // 2 * 2)
+    return height, max(2, round(height * probe.width / probe.height / 2) * 2)
+
+
+def video_record(
+    recording: Recording, camera: str, frames_decoded: int, decoder: str, presence: Presence
+) -> VideoRecord:
+    """The row of a video that was read."""
+    probe = recording.probe
+    remarks = [f"read by {decoder}"] if decoder not in ("", "decord") else []
+    if probe.fps < MIN_BEHAVIOUR_FPS:
+        remarks.append(
+            f"behaviour not scored: {probe.fps:.3g} frames a second are too few, {MIN_BEHAVIOUR_FPS:g} are needed"
+        )
+    done = quarantined_record(
+        recording.file, "; ".join(remarks), camera, recording.start_time, recording.start_source, probe
+    )
+    return dataclasses.replace(done, status="done", frames_decoded=frames_decoded, survey_mode=presence.mode)

@@ -1,0 +1,298 @@
+"""Plan a run: what the archive has, minus what the store's footers say is done."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flows.errors import NothingToReadError
+from flows.nightly.digests import Digests
+from flows.settings import ArchiveSettings
+from storage.catalog import Catalog
+from storage.layout import CAMERA_DAY_TABLES, CameraDay
+from storage.parquet import Footer
+from storage.records import VideoRecord
+from workers.archive import CameraDay as GroupedDay
+from workers.archive import group_camera_days, list_archive, place_file, place_recording
+from workers.derive import revision_of, video_of
+from workers.messages import ArchiveFile, Probe, Quarantined, Recording
+
+ProbeFiles = Callable[[Sequence[ArchiveFile]], list[Probe | Quarantined]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookup:
+    """What can be known without opening a video."""
+
+    files: tuple[ArchiveFile, ...]
+    stored: Mapping[str, tuple[CameraDay, VideoRecord]]
+    """Videos that the store knows, by id."""
+    places: Mapping[str, tuple[CameraDay, ...]]
+    """Where the store has them, by id: several camera-days where a file has come to belong to another."""
+    new: tuple[ArchiveFile, ...]
+    """Files that the store does not know, or knows with other content, or that are to be made again."""
+    unsettled: tuple[CameraDay, ...]
+    """Camera-days whose tables are not what their detections and these settings give."""
+    outdated: int
+    """Videos made with another model or other settings, which only ``--reprocess`` makes again."""
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the store already holds everything."""
+        return not self.new and not self.unsettled
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DayPlan:
+    """What is to be done for one camera-day."""
+
+    day: CameraDay
+    to_score: tuple[Recording, ...]
+    done: tuple[VideoRecord, ...]
+    """Videos whose detections are stored."""
+    quarantined: tuple[VideoRecord, ...]
+    surveyed_with: tuple[Recording, ...]
+    """All readable recordings of the camera-day: the plates come from these."""
+    misplaced: frozenset[str] = frozenset()
+    """Ids of videos that are stored here and have come to belong to another camera-day."""
+    note: str = ""
+
+    @property
+    def video_s(self) -> float:
+        """Seconds of video to look at."""
+        return sum(recording.probe.duration_s for recording in self.to_score)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredDay:
+    """What the store holds of one camera-day."""
+
+    footers: Mapping[str, Footer]
+    """Of its detections, by video id."""
+    quarantined: tuple[VideoRecord, ...]
+    """As its table of videos names them."""
+    is_settled: bool
+    """Whether its tables are what its detections and these settings give."""
+
+
+def stored_day(catalog: Catalog, day: CameraDay, digests: Digests) -> StoredDay:
+    """Read what the store holds of a camera-day."""
+    footers = catalog.finished_detections(day)
+    tables = catalog.camera_day_footers(day)
+    quarantined = stored_quarantined(catalog, day, tables)
+    wanted = revision_of(catalog, day, footers, quarantined, digests.events, digests.max_gap_s)
+    is_settled = len(tables) == len(CAMERA_DAY_TABLES) and {t.revision for t in tables.values()} == {wanted}
+    return StoredDay(footers, tuple(quarantined), is_settled)
+
+
+def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -> Lookup:
+    """Compare an archive with a store.
+
+    Raises:
+        NothingToReadError: the archive holds no file that looks like a video.
+    """
+    files = tuple(list_archive(archive))
+    if not files:
+        raise NothingToReadError(f"{archive}: holds no file that looks like a video")
+    stored: dict[str, tuple[CameraDay, VideoRecord]] = {}
+    places: defaultdict[str, dict[CameraDay, None]] = defaultdict(dict)
+    unsettled, outdated = [], set()
+    for day in catalog.camera_days():
+        held = stored_day(catalog, day, digests)
+        for video in [*map(video_of, held.footers.values()), *held.quarantined]:
+            stored[video.video_id] = (day, video)
+            places[video.video_id][day] = None
+        outdated |= {v for v, footer in held.footers.items() if not digests.made(footer)}
+        if not held.is_settled:
+            unsettled.append(day)
+    new = tuple(
+        file
+        for file in files
+        if file.video_id not in stored
+        or stored[file.video_id][1].fingerprint != file.fingerprint
+        or len(places[file.video_id]) > 1
+        or (reprocess and (file.video_id in outdated or stored[file.video_id][1].status != "done"))
+    )
+    return Lookup(
+        files=files,
+        stored=stored,
+        places={video_id: tuple(days) for video_id, days in places.items()},
+        new=new,
+        unsettled=tuple(unsettled),
+        outdated=len(outdated & {file.video_id for file in files}),
+    )
+
+
+def stored_quarantined(catalog: Catalog, day: CameraDay, tables: Mapping[str, Footer]) -> list[VideoRecord]:
+    """The quarantined videos that a camera-day's table of videos names."""
+    if "videos" not in tables:
+        return []
+    records: list[VideoRecord] = catalog.read_records("videos", day)
+    return [record for record in records if record.status == "quarantined"]
+
+
+def plan_days(
+    lookup: Lookup,
+    catalog: Catalog,
+    digests: Digests,
+    settings: ArchiveSettings,
+    reprocess: bool,
+    probe_files: ProbeFiles,
+) -> list[DayPlan]:
+    """The camera-days with work, after probing the new files and those of the same camera-days."""
+    probes = _probe_touched(lookup, settings, probe_files)
+    recordings = [
+        place_recording(file, probe, settings.path_pattern, settings.zone, settings.site)
+        for file, probe in probes.items()
+        if isinstance(probe, Probe)
+    ]
+    bad = [p for p in probes.values() if isinstance(p, Quarantined) and not _has_result(p.file, lookup)]
+    groups = {group.key: group for group in group_camera_days(recordings)}
+    quarantined = _by_day(bad, settings)
+    misplaced = _misplaced(lookup, groups, quarantined)
+    days = set(groups) | set(quarantined) | set(lookup.unsettled) | set(misplaced)
+    return [
+        _plan_day(
+            catalog,
+            day,
+            groups.get(day),
+            quarantined.get(day, ()),
+            frozenset(misplaced.get(day, ())),
+            lambda recording, footers: is_done(recording, footers, digests, reprocess),
+        )
+        for day in sorted(days)
+    ]
+
+
+def _probe_touched(
+    lookup: Lookup, settings: ArchiveSettings, probe_files: ProbeFiles
+) -> dict[ArchiveFile, Probe | Quarantined]:
+    """Probes of the new files, and of the stored ones of the same camera-days."""
+    probes = dict(zip(lookup.new, probe_files(lookup.new), strict=True))
+    touched = {_placed(file, probe, settings) for file, probe in probes.items()}
+    beside = [
+        file
+        for file in lookup.files
+        if file not in probes
+        and lookup.stored[file.video_id][1].status == "done"
+        and _same_camera(lookup.stored[file.video_id][0]) in touched
+    ]
+    return probes | dict(zip(beside, probe_files(beside), strict=True))
+
+
+def _plan_day(
+    catalog: Catalog,
+    day: CameraDay,
+    group: GroupedDay | None,
+    quarantined: Sequence[VideoRecord],
+    misplaced: frozenset[str],
+    done: Callable[[Recording, Mapping[str, Footer]], bool],
+) -> DayPlan:
+    """What is to be done for one camera-day, given its readable recordings and its files that are not."""
+    members = group.recordings if group else ()
+    footers = catalog.finished_detections(day)
+    to_score = tuple(recording for recording in members if not done(recording, footers))
+    retried = {recording.file.video_id for recording in members} | misplaced
+    known = stored_quarantined(catalog, day, catalog.camera_day_footers(day))
+    kept = {record.video_id: record for record in known if record.video_id not in retried}
+    again = {recording.file.video_id for recording in to_score} | misplaced
+    return DayPlan(
+        day=day,
+        to_score=to_score,
+        done=tuple(video_of(footer) for v, footer in footers.items() if v not in again),
+        quarantined=tuple((kept | {record.video_id: record for record in quarantined}).values()),
+        surveyed_with=members,
+        misplaced=misplaced,
+        note=group.note if group else "",
+    )
+
+
+def quarantined_record(
+    file: ArchiveFile,
+    reason: str,
+    camera: str,
+    start_time: dt.datetime,
+    start_source: str,
+    probe: Probe | None,
+) -> VideoRecord:
+    """The row of a file that could not be used."""
+    return VideoRecord(
+        video_id=file.video_id,
+        uri=file.uri,
+        camera=camera,
+        start_time=start_time,
+        start_source=start_source,
+        fps=probe.fps if probe else 0.0,
+        frame_count=probe.frame_count if probe else 0,
+        duration_s=probe.duration_s if probe else 0.0,
+        width=probe.width if probe else 0,
+        height=probe.height if probe else 0,
+        container=probe.container if probe else "",
+        codec=probe.codec if probe else "",
+        fingerprint=file.fingerprint,
+        status="quarantined",
+        reason=reason,
+        frames_decoded=0,
+        survey_mode="",
+    )
+
+
+def is_done(recording: Recording, footers: Mapping[str, Footer], digests: Digests, reprocess: bool) -> bool:
+    """Whether a recording's detections are stored; with ``reprocess``, made with this model and settings."""
+    footer = footers.get(recording.file.video_id)
+    if footer is None or video_of(footer).fingerprint != recording.file.fingerprint:
+        return False
+    return not reprocess or digests.made(footer)
+
+
+def _has_result(file: ArchiveFile, lookup: Lookup) -> bool:
+    """Whether the same content was read before: what cannot be read today does not take that away."""
+    _, video = lookup.stored.get(file.video_id, (None, None))
+    return video is not None and video.status == "done" and video.fingerprint == file.fingerprint
+
+
+def _misplaced(
+    lookup: Lookup,
+    groups: Mapping[CameraDay, GroupedDay],
+    quarantined: Mapping[CameraDay, Sequence[VideoRecord]],
+) -> dict[CameraDay, set[str]]:
+    """Videos by the camera-days in which they are stored, but to which they do not belong any more.
+
+    A file comes to belong to another one when its new content says another time, or when a late file changes
+    which recordings are split into cameras of their own.
+    """
+    home = {r.file.video_id: day for day, group in groups.items() for r in group.recordings}
+    home |= {record.video_id: day for day, records in quarantined.items() for record in records}
+    misplaced: defaultdict[CameraDay, set[str]] = defaultdict(set)
+    for video_id, day in home.items():
+        for other in lookup.places.get(video_id, ()):
+            if other != day:
+                misplaced[other].add(video_id)
+    return misplaced
+
+
+def _placed(
+    file: ArchiveFile, probe: Probe | Quarantined, settings: ArchiveSettings
+) -> tuple[str, str, dt.date]:
+    start = probe.container_start if isinstance(probe, Probe) else None
+    place = place_file(file, start, settings.path_pattern, settings.zone, settings.site)
+    return place.site, place.camera, place.date
+
+
+def _same_camera(day: CameraDay) -> tuple[str, str, dt.date]:
+    """The camera-day before recordings that cannot be one scene were split from it."""
+    return day.site, re.sub(r"~\d+$", "", day.camera), day.date
+
+
+def _by_day(bad: Iterable[Quarantined], settings: ArchiveSettings) -> dict[CameraDay, list[VideoRecord]]:
+    days: dict[CameraDay, list[VideoRecord]] = defaultdict(list)
+    for one in bad:
+        place = place_file(one.file, None, settings.path_pattern, settings.zone, settings.site)
+        record = quarantined_record(
+            one.file, one.reason, place.camera, place.start_time, place.start_source, None
+        )
+        days[CameraDay(place.site, place.camera, place.date)].append(record)
+    return days

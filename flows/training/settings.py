@@ -1,0 +1,138 @@
+"""Settings of ``aviaflow train``, as frozen, checked models; ``flows.settings`` reads them from YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from flows.training.recipe import LossWeights, Recipe
+from model.backbones import ARCHITECTURES
+from model.weighting.registry import weighting_named
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class OptimizerSettings(_Frozen):
+    """How the weights follow the gradient."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1.5e-3, gt=0)
+    """After the warm-up; from there it falls to zero over half a cosine."""
+    learning_rate_at_clips: int | None = Field(default=None, ge=1)
+    """Size of a batch that the learning rate is meant for: it is scaled linearly to ``batch_clips``. By default
+    it is taken as it is."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
+    weight_decay: float = Field(default=0.02, ge=0)
+    """Of all but norms and biases."""
+    warmup_steps: int = Field(default=30, ge=0)
+    max_grad_norm: float = Field(default=5.0, gt=0)
+
+
+class WeightingSettings(_Frozen):
+    """How the motion task's gradient is added to the behaviour task's."""
+
+    name: str = "lgh"
+    lambda_base: float = Field(default=0.1, ge=0)
+    """Weight of the motion task, of the rules that have one."""
+    parameters: dict[str, float] = {}
+    """Of the rule, beside lambda_base: ``alpha`` and ``refresh_steps`` of ``lgh``, ``cap`` of ``capped_lgh``."""
+    other: float = Field(default=0.5, ge=0)
+    """Weight of the reject loss beside the behaviour loss."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        weighting_named(self.name, **self.parameters)
+        return self
+
+
+class TrainSettings(_Frozen):
+    """Everything a training can be told."""
+
+    data: Path | None = None
+    """Folder with ``archive`` and ``truth``, as ``aviaflow simulate`` writes it."""
+    test: Path | None = None
+    """Such a folder of other videos: where it is named, the trained network is scored on it."""
+    out: Path | None = None
+    """Folder for weights, history, plots and logs."""
+    storage: str | None = None
+    """Folder or URI (``s3://bucket/prefix``) for checkpoints, one that all machines see; by default in ``out``."""
+    ethogram: Path | None = None
+    """By default the crane's."""
+    trained_on: str | None = None
+    """What the weights' metadata says; by default that they were trained on simulated birds, or the folder's name."""
+
+    architecture: str = "slowfast_small"
+    initial: Path | None = None
+    """Checkpoint to start from; by default random weights."""
+    frame_height: int = Field(default=216, ge=64, le=2160, multiple_of=2)
+    """Lines at which the pipeline will decode; the network's input is scaled from there."""
+
+    clips: int | None = Field(default=None, ge=1)
+    """Length of the training in clips; this or ``epochs``."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Length in passes over all keyframes."""
+    sampling: Literal["balanced", "epochs"] = "balanced"
+    batch_clips: int = Field(default=4, ge=1)
+    """Clips of one step, of all workers together."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches that a step's clips are cut into, one after the other, to save memory."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    weighting: WeightingSettings = WeightingSettings()
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    batch_norm: Literal["synchronised", "frozen"] = "synchronised"
+    batch_norm_momentum: float = Field(default=0.05, gt=0, le=1)
+    mixed_precision: bool = True
+    seed: int = Field(default=7, ge=0)
+
+    workers: int = Field(default=1, ge=1)
+    """The steps do not depend on it, but for rounding."""
+    threads: int | None = Field(default=None, ge=1)
+    """Processors of each worker; by default all of the cluster, shared evenly."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_steps: int = Field(default=200, ge=1)
+    """Steps between two checkpoints: so many at most are lost in a kill."""
+    max_failures: int = Field(default=3, ge=0)
+    """How often Ray starts the workers again by itself."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.clips is None) == (self.epochs is None):
+            raise ValueError("give either clips or epochs, the length of the training")
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"unknown architecture {self.architecture!r}: choose one of {', '.join(ARCHITECTURES)}"
+            )
+        return self
+
+    def recipe(self, keyframes: int) -> Recipe:
+        """What the steps depend on, for so many usable keyframes."""
+        optimizer = self.optimizer
+        scale = self.batch_clips / (optimizer.learning_rate_at_clips or self.batch_clips)
+        clips = self.clips if self.epochs is None else round(self.epochs * keyframes)
+        assert clips is not None
+        return Recipe(
+            architecture=self.architecture,
+            total_clips=clips,
+            batch_clips=self.batch_clips,
+            learning_rate=optimizer.learning_rate * scale,
+            weight_decay=optimizer.weight_decay,
+            warmup_steps=optimizer.warmup_steps,
+            max_grad_norm=optimizer.max_grad_norm,
+            dropout=self.dropout,
+            batch_norm_momentum=self.batch_norm_momentum,
+            loss_weights=LossWeights(self.weighting.lambda_base, self.weighting.other),
+            seed=self.seed,
+            weighting=self.weighting.name,
+            weighting_parameters=dict(self.weighting.parameters),
+            optimizer=optimizer.name,
+            momentum=optimizer.momentum,
+            sampling=self.sampling,
+            accumulate=self.accumulate,
+            batch_norm=self.batch_norm,
+            mixed_precision=self.mixed_precision,
+        )

@@ -1,0 +1,273 @@
+"""The training of the action network on one worker: each call takes the step that all workers take together.
+
+All that is random in a step (which clips, how they are changed, which features drop out) is a function of the
+seed, the step's number and a clip's place in it. So neither the number of workers nor a restart changes it.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from flows.errors import TrainingError
+from flows.training.batches import (
+    clip_randoms,
+    keyframes_of_step,
+    make_batch,
+    sampling_weights,
+    shares_of_step,
+)
+from flows.training.recipe import Recipe, learning_rate_share
+from model.batch_norm import freeze_batch_norm, synchronise_batch_norm
+from model.checkpoint import load_checkpoint
+from model.dropout import SeededDropout
+from model.engines.torch_engine import trains_in_bf16
+from model.network import ActionNetwork
+from model.reduction import OneProcess, ProcessGroup, share_state
+from model.step import Batch, StepReport, StepSettings, decay_groups, training_step
+from workers.clips import WindowSet
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One step, as it is logged."""
+
+    step: int
+    """Counted from 1."""
+    clips: int
+    """Of all steps so far."""
+    loss_behaviour: float
+    loss_motion: float
+    loss_other: float
+    rho: float | None
+    """Cosine of the two gradients; None where the weighting does not measure it at this step."""
+    weight_act: float
+    weight_mov: float
+    """Lambda, of the rules that leave the behaviour gradient as it is."""
+    learning_rate: float
+    gradient_norm: float
+    """Before it was shortened."""
+    clips_per_s: float
+
+
+class Trainer:
+    """Network, optimizer and weighting of one worker among ``workers``.
+
+    Args:
+        windows: with labels that are indices into ``behaviours``.
+        behaviours: names, in the order of the outputs.
+        recipe: of the training.
+        initial: weights to start from; its heads are taken where its behaviours are these.
+        rank: which worker this is.
+        workers: how many there are; more than one need a ``torch.distributed`` group.
+        device: where it computes.
+
+    Raises:
+        TrainingError: the recipe does not fit the number of workers or the start.
+    """
+
+    def __init__(
+        self,
+        windows: WindowSet,
+        behaviours: Sequence[str],
+        recipe: Recipe,
+        *,
+        initial: Path | None = None,
+        rank: int = 0,
+        workers: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        check_recipe(recipe, workers, initial)
+        self.step = 0
+        """Steps taken."""
+        self.recipe = recipe
+        self.windows = windows
+        self._device = torch.device(device)
+        self._shares = shares_of_step(recipe, rank, workers)
+        self._weights = sampling_weights(windows, len(behaviours))
+        self._data = f"{len(windows.grid)} keyframes, {zlib.crc32(windows.xyxy.tobytes()):08x}"
+        self._reduction = ProcessGroup() if workers > 1 else OneProcess()
+        self._rule = recipe.rule()
+        self._rule_state = self._rule.initial_state()
+        self.network = self._build(behaviours, initial)
+        self._optimizer = _optimizer(self.network, recipe)
+        self._settings = StepSettings(
+            recipe.loss_weights.other,
+            recipe.max_grad_norm,
+            recipe.mixed_precision and trains_in_bf16(device),
+        )
+
+    def _build(self, behaviours: Sequence[str], initial: Path | None) -> ActionNetwork:
+        torch.manual_seed(self.recipe.seed)
+        network = ActionNetwork(self.recipe.architecture, behaviours, self.recipe.dropout)
+        set_priors(network, self.windows)
+        if initial is not None:
+            _start_from(network, initial)
+        network.heads.dropout = SeededDropout(self.recipe.dropout)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.momentum = self.recipe.batch_norm_momentum
+        if self.recipe.batch_norm == "frozen":
+            freeze_batch_norm(network)
+        elif isinstance(self._reduction, ProcessGroup):
+            synchronise_batch_norm(network, self._reduction)
+        network.to(self._device).to(memory_format=torch.channels_last_3d)
+        share_state(network, self._reduction)
+        return network
+
+    def advance(self) -> HistoryRow:
+        """Take the next step."""
+        started = time.perf_counter()
+        rate = self.recipe.learning_rate * learning_rate_share(self.step, self.recipe)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        report = training_step(
+            self.network,
+            self._optimizer,
+            self._batches(),
+            self._rule,
+            self._rule_state,
+            self._settings,
+            self._reduction,
+        )
+        self.step += 1
+        return self._row(report, rate, time.perf_counter() - started)
+
+    def _batches(self) -> list[Batch]:
+        keyframes = keyframes_of_step(self._weights, self.recipe, self.step)
+        return [
+            make_batch(
+                self.windows,
+                keyframes[places],
+                self.recipe.augmentation,
+                clip_randoms(self.recipe, self.step, places),
+                num_behaviours=len(self.network.behaviours),
+                clip_frames=self.network.architecture.clip_frames,
+                single_frame=self.recipe.single_frame,
+            ).to(self._device)
+            for places in self._shares
+        ]
+
+    def _row(self, report: StepReport, rate: float, seconds: float) -> HistoryRow:
+        return HistoryRow(
+            step=self.step,
+            clips=self.step * self.recipe.batch_clips,
+            loss_behaviour=float(report.losses.behaviour),
+            loss_motion=float(report.losses.motion),
+            loss_other=float(report.losses.other),
+            rho=None if report.gram is None else report.gram.cosine,
+            weight_act=report.weights.act,
+            weight_mov=report.weights.mov,
+            learning_rate=rate,
+            gradient_norm=report.gradient_norm,
+            clips_per_s=self.recipe.batch_clips / seconds,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on: tensors and plain values.
+
+        The schedule and every random number are functions of the recipe and the step's number.
+        """
+        return {
+            "recipe": asdict(self.recipe),
+            "data": self._data,
+            "behaviours": list(self.network.behaviours),
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "weighting": dict(self._rule_state),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`.
+
+        Raises:
+            TrainingError: it is the state of another training.
+        """
+        for name, own in (("recipe", asdict(self.recipe)), ("data", self._data)):
+            if _plain(state[name]) != _plain(own):
+                raise TrainingError(
+                    f"the checkpoint at step {state['step']} is of a training with another {name}: "
+                    f"{_difference(state[name], own)}; name another folder with --out, or restore the setting"
+                )
+        self.step = int(state["step"])
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._rule_state = dict(state["weighting"])
+
+
+def check_recipe(recipe: Recipe, workers: int, initial: Path | None) -> None:
+    """Whether a training can start.
+
+    Raises:
+        TrainingError: it cannot.
+    """
+    if recipe.batch_clips < workers * recipe.accumulate:
+        raise TrainingError(
+            f"batch_clips is {recipe.batch_clips}, too few for {workers} workers with {recipe.accumulate} "
+            f"accumulated batches each: make it at least {workers * recipe.accumulate}"
+        )
+    if recipe.total_steps < 1:
+        raise TrainingError(
+            f"{recipe.total_clips} clips are less than one step of {recipe.batch_clips}: train longer"
+        )
+    if recipe.batch_norm == "frozen" and initial is None:
+        raise TrainingError("batch_norm 'frozen' needs trained statistics: name weights under 'initial'")
+
+
+def set_priors(network: ActionNetwork, windows: WindowSet) -> None:
+    """Start the classifiers at the log-odds of the class shares: the first steps need not learn those."""
+    labels = windows.label[windows.learnable]
+    shares = np.bincount(labels, minlength=len(network.behaviours)) / max(1, len(labels))
+    other = windows.other.mean()
+    with torch.no_grad():
+        network.heads.behaviour.bias.copy_(torch.from_numpy(_log_odds(shares)))
+        network.heads.other.bias.fill_(float(_log_odds(np.array([other]))[0]))
+
+
+def _log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    clipped = share.clip(1e-3, 1 - 1e-3)
+    odds: NDArray[np.float64] = np.log(clipped / (1 - clipped))
+    return odds
+
+
+def _start_from(network: ActionNetwork, path: Path) -> None:
+    start, info = load_checkpoint(path)
+    if info.architecture != network.architecture.name:
+        raise TrainingError(
+            f"{path}: a {info.architecture}, but the training is of a {network.architecture.name}: "
+            "change architecture or initial"
+        )
+    network.backbone.load_state_dict(start.backbone.state_dict())
+    if info.behaviours == network.behaviours:
+        network.heads.load_state_dict(start.heads.state_dict())
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    groups = decay_groups(network, recipe.weight_decay)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that what was read back equals what was written."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _difference(then: Any, now: Any) -> str:
+    if not isinstance(then, dict):
+        return f"{then} then, {now} now"
+    changed = [key for key in now if _plain(then.get(key)) != _plain(now[key])]
+    return ", ".join(f"{key} {then.get(key)} then, {now[key]} now" for key in changed)

@@ -1,0 +1,121 @@
+"""Plans: a file that has come to belong to another camera-day leaves nothing in the one where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flows.nightly.digests import Digests
+from flows.nightly.night import video_record
+from flows.nightly.plan import DayPlan, look_up, plan_days
+from flows.settings import ArchiveSettings
+from storage.catalog import Catalog
+from storage.filesystem import open_filesystem
+from storage.layout import CameraDay
+from storage.parquet import Footer
+from workers.archive import list_archive, place_recording
+from workers.derive import video_details
+from workers.messages import ArchiveFile, Presence, Probe, Quarantined
+from workers.score import join_rows
+
+NAMES = ("feeding", "walk")
+DIGESTS = Digests("model", "detections", "events", 10.0)
+DAY = dt.date(2026, 3, 1)
+
+
+def probe(height: int, started: dt.datetime | None = None) -> Probe:
+    times_s = np.arange(90) / 30.0
+    return Probe(
+        container="mov",
+        codec="h264",
+        pixel_format="yuv420p",
+        width=640,
+        height=height,
+        rotation_deg=0,
+        fps=30.0,
+        times_s=times_s,
+        is_iframe=times_s % 1 == 0,
+        packet_bytes=np.full(90, 1000),
+        duration_s=3.0,
+        container_start=started,
+        decoder="decord",
+        decoder_reason="",
+    )
+
+
+def keep(catalog: Catalog, day: CameraDay, file: ArchiveFile, found: Probe) -> None:
+    """Store a video of a camera-day as one in which nothing was seen."""
+    record = video_record(
+        place_recording(file, found), day.camera, 90, "decord", Presence(np.zeros((0, 2)), "spans", "")
+    )
+    footer = Footer(
+        "detections", "", DIGESTS.model, DIGESTS.detections, NAMES, "UTC", details=video_details(record, [])
+    )
+    catalog.write_detections(day, join_rows(file.video_id, [], len(NAMES)), footer)
+
+
+def plans(
+    archive: Path, catalog: Catalog, probes: dict[str, Probe | Quarantined]
+) -> dict[CameraDay, DayPlan]:
+    def probe_files(files: Sequence[ArchiveFile]) -> list[Probe | Quarantined]:
+        return [probes[Path(file.uri).name] for file in files]
+
+    lookup = look_up(str(archive), catalog, DIGESTS, False)
+    made = plan_days(lookup, catalog, DIGESTS, ArchiveSettings(), False, probe_files)
+    return {plan.day: plan for plan in made}
+
+
+def write(archive: Path, name: str, text: str) -> ArchiveFile:
+    path = archive / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return next(file for file in list_archive(str(archive)) if file.uri == name)
+
+
+def test_a_late_file_of_another_size_moves_those_after_it_to_a_camera_of_their_own(tmp_path: Path) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    base = CameraDay("marsh", "east", DAY)
+    second = write(archive, "marsh/east/east_20260301T100000Z.mp4", "second")
+    keep(catalog, base, second, probe(480))
+    first = write(archive, "marsh/east/east_20260301T090000Z.mp4", "first")
+    probes: dict[str, Probe | Quarantined] = {
+        Path(first.uri).name: probe(360),
+        Path(second.uri).name: probe(480),
+    }
+    made = plans(archive, catalog, probes)
+    own = dataclasses.replace(base, camera="east~2")
+    assert set(made) == {base, own}
+    assert made[base].misplaced == {second.video_id}
+    assert [r.file for r in made[base].to_score] == [first]
+    assert [r.file for r in made[own].to_score] == [second]
+    assert made[own].misplaced == frozenset()
+
+
+def test_a_video_stored_in_two_camera_days_is_looked_at_again(tmp_path: Path) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    file = write(archive, "marsh/east/east_20260301T100000Z.mp4", "content")
+    here, there = CameraDay("marsh", "east", DAY), CameraDay("marsh", "east~2", DAY)
+    for day in (here, there):
+        keep(catalog, day, file, probe(480))
+    made = plans(archive, catalog, {Path(file.uri).name: probe(480)})
+    assert made[here].to_score == ()
+    assert made[there].misplaced == {file.video_id}
+
+
+def test_what_cannot_be_read_today_keeps_the_result_of_the_same_content(tmp_path: Path) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    base = CameraDay("marsh", "east", DAY)
+    done = write(archive, "marsh/east/east_20260301T100000Z.mp4", "done")
+    keep(catalog, base, done, probe(480))
+    late = write(archive, "marsh/east/east_20260301T110000Z.mp4", "late")
+    made = plans(
+        archive,
+        catalog,
+        {Path(done.uri).name: Quarantined(done, "the disk does not answer"), Path(late.uri).name: probe(480)},
+    )
+    assert made[base].quarantined == ()
+    assert [video.video_id for video in made[base].done] == [done.video_id]

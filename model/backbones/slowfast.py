@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.backbones.base import Architecture, Backbone
+from model.backbones.stem import StemConv3d
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,4 +81,6 @@ def _slowfast_blocks(architecture: SlowFastArchitecture) -> nn.ModuleList:
         stage_conv_b_dilations=(dilations, dilations),
         stage_spatial_strides=(strides, strides),
     )
+    fast_stem = network.blocks[0].multipathway_blocks[1]
+    fast_stem.conv = StemConv3d.like(fast_stem.conv)
     return nn.ModuleList(network.blocks[:5])

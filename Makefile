@@ -40,10 +40,12 @@ imports: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
+WEIGHTS := $(BIN)/python -m flows.training.embedded --work build/weights
 weights: $(READY)
-	$(BIN)/python -m flows.training.embedded --work build/weights
-	$(BIN)/python -m flows.training.embedded --work build/weights --single-frame --clips 5000
-	$(BIN)/python -m flows.training.detector --archive build/weights/train --test build/weights/test --out model/weights
+	$(WEIGHTS)
+	$(WEIGHTS) --single-frame --clips 5000
+	$(WEIGHTS) --config configs/train_continue.yaml --seed 3000 --cameras 100 --initial model/weights/slowfast_small.safetensors
+	$(BIN)/python -m flows.training.detector --archive build/weights/train-1000 --test build/weights/test --out model/weights
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

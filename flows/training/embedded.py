@@ -1,8 +1,8 @@
 """``python -m flows.training.embedded``: make the embedded weights, from nothing but seeds.
 
-It simulates a reserve to train on and another to test on, cuts windows from both, trains, writes the weights
-and their card, and measures what it has written. Finished simulations and windows in the work folder are used
-again.
+It simulates a reserve to train on and another to test on, trains as ``aviaflow train`` does, writes the weights
+and their card, and measures what it has written. What the work folder holds already (simulations, windows, a
+training that was stopped or is finished) is used again.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import numpy as np
 import torch
 
 from flows.evaluation.instances import evaluate
-from flows.settings import CONFIGS, load_ethogram
-from flows.training.fit import Recipe, train
-from flows.training.model_card import CardFacts, DataUsed, facts_json, read_facts, write_facts
+from flows.settings import CONFIGS, load_ethogram, load_train_settings
+from flows.training.fit import train
+from flows.training.model_card import CardFacts, DataUsed, Start, facts_json, read_facts, write_facts
+from flows.training.settings import TrainSettings
+from flows.training.train import cut_windows, train_archive
 from model.checkpoint import embedded_checkpoint, load_checkpoint, save_checkpoint
 from model.ethogram import Ethogram
-from workers.clips import WindowSet, build_windows, open_windows
+from workers.clips import WindowSet, open_windows
 from workers.simulate.archive import simulate_archive
 
 TRAINED_ON = "trained on simulated birds"
@@ -45,24 +47,27 @@ class Source:
     seconds: int
     social_boost: float
 
-    def windows(self, workers: int) -> WindowSet:
-        """Simulate and cut what is not there yet."""
-        ready, index = self.folder / "READY", self.folder / "windows" / "index.npz"
-        if not ready.exists():
-            report(f"simulating {self.cameras} cameras of {self.seconds} s, seed {self.seed}")
-            simulate_archive(
-                self.folder,
-                videos=self.cameras,
-                seconds=self.seconds,
-                seed=self.seed,
-                videos_per_camera=1,
-                social_boost=self.social_boost,
-                workers=workers,
-            )
-            ready.write_text(f"seed {self.seed}\n")
-        if not index.exists():
-            build_windows(self.folder, self.folder / "windows", seed=self.seed, progress=report)
-        return open_windows(self.folder / "windows")
+    def simulate(self, workers: int) -> None:
+        """Make the archive if it is not there yet."""
+        ready = self.folder / "READY"
+        if ready.exists():
+            return
+        report(f"simulating {self.cameras} cameras of {self.seconds} s, seed {self.seed}")
+        simulate_archive(
+            self.folder,
+            videos=self.cameras,
+            seconds=self.seconds,
+            seed=self.seed,
+            videos_per_camera=1,
+            social_boost=self.social_boost,
+            workers=workers,
+        )
+        ready.write_text(f"seed {self.seed}\n")
+
+    def windows(self, settings: TrainSettings, work: Path) -> WindowSet:
+        """Its windows, cut if they are not there yet."""
+        self.simulate(torch.get_num_threads())
+        return open_windows(cut_windows(self.folder, settings, work))
 
     def used(self, windows: WindowSet, ethogram: Ethogram) -> DataUsed:
         """What the card says about it."""
@@ -78,14 +83,18 @@ class Source:
         )
 
 
-def make_weights(recipe: Recipe, training: Source, test: Source, out: Path, command: str) -> CardFacts:
+def make_weights(
+    settings: TrainSettings, training: Source, test: Source, out: Path, command: str
+) -> CardFacts:
     """Train, write ``out`` with its scores and card beside it, and return what the card says."""
+    assert settings.out is not None
     ethogram = load_ethogram(CONFIGS / "ethogram_crane.yaml")
-    threads = torch.get_num_threads()
-    windows, unseen = training.windows(threads), test.windows(threads)
-    started = time.monotonic()
-    network = train(windows, ethogram.names, recipe, report)
-    minutes = (time.monotonic() - started) / 60
+    windows = training.windows(settings, settings.out)
+    before = None if settings.initial is None else card_of(settings.initial)
+    start = None if settings.initial is None else describe_start(settings.initial, before)
+    summary = train_archive(settings)
+    unseen = test.windows(settings, settings.out)
+    network, _ = load_checkpoint(Path(summary["weights"]))
     save_checkpoint(network, out, trained_on=TRAINED_ON, ethogram=ethogram.name)
     # What is measured is what was written: rounded to half precision, read back.
     network, info = load_checkpoint(out)
@@ -94,28 +103,47 @@ def make_weights(recipe: Recipe, training: Source, test: Source, out: Path, comm
         input_height=info.input_height,
         digest=info.digest,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        recipe=recipe,
+        recipe=settings.recipe(len(windows.grid)),
         training=training.used(windows, ethogram),
         test=test.used(unseen, ethogram),
-        minutes=minutes,
-        threads=threads,
+        minutes=summary["train_s"] / 60,
+        threads=torch.get_num_threads(),
         evaluation=evaluate(network, unseen, every=EVALUATE_EVERY),
-        single_frame=None,
-        single_frame_clips=0,
+        # Of the simulated birds rather than of these weights: it holds for those that went on, too.
+        single_frame=None if before is None else before.single_frame,
+        single_frame_clips=0 if before is None else before.single_frame_clips,
         command=command,
+        start=start,
     )
     write_facts(facts, out.parent)
     return facts
 
 
-def measure_single_frame(recipe: Recipe, training: Source, test: Source, out: Path) -> CardFacts:
+def card_of(checkpoint: Path) -> CardFacts | None:
+    """The card beside a checkpoint, where there is one of these very weights."""
+    if not (checkpoint.parent / "scores.json").exists():
+        return None
+    facts = read_facts(checkpoint.parent)
+    return facts if facts.digest == load_checkpoint(checkpoint)[1].digest else None
+
+
+def describe_start(initial: Path, card: CardFacts | None) -> Start:
+    """What the card says of the weights that a training went on from."""
+    if card is None:
+        return Start(load_checkpoint(initial)[1].digest, None, None, None, None)
+    score = card.evaluation.mean_average_precision["all"]
+    return Start(card.digest, card.recipe.weighting, card.recipe.total_clips, card.training.seed, score)
+
+
+def measure_single_frame(settings: TrainSettings, training: Source, test: Source, out: Path) -> CardFacts:
     """Train a network that sees only the keyframe and add its scores to the card of ``out``."""
+    assert settings.out is not None
     facts = read_facts(out.parent)
     ethogram = load_ethogram(CONFIGS / "ethogram_crane.yaml")
-    threads = torch.get_num_threads()
-    recipe = replace(recipe, single_frame=True)
-    network = train(training.windows(threads), ethogram.names, recipe, report)
-    scores = evaluate(network, test.windows(threads), every=EVALUATE_EVERY, single_frame=True)
+    windows = training.windows(settings, settings.out)
+    recipe = replace(settings.recipe(len(windows.grid)), single_frame=True)
+    network = train(windows, ethogram.names, recipe, report)
+    scores = evaluate(network, test.windows(settings, settings.out), every=EVALUATE_EVERY, single_frame=True)
     facts = replace(facts, single_frame=scores, single_frame_clips=recipe.total_clips)
     write_facts(facts, out.parent)
     return facts
@@ -130,14 +158,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m flows.training.embedded", description=__doc__)
     parser.add_argument(
-        "--work", type=Path, default=Path("build/training"), help="folder for archives and windows"
+        "--work", type=Path, default=Path("build/weights"), help="folder for archives, windows and training"
     )
     parser.add_argument(
         "--out", type=Path, default=embedded_checkpoint(), help="where the weights are written"
     )
+    parser.add_argument(
+        "--config", type=Path, default=CONFIGS / "train.yaml", help="recipe, as of aviaflow train"
+    )
+    parser.add_argument("--initial", type=Path, help="checkpoint to go on from; by default random weights")
+    parser.add_argument("--seed", type=int, default=TRAINING_SEED, help="of the cameras to train on")
     parser.add_argument("--cameras", type=int, default=90, help="simulated cameras to train on")
     parser.add_argument("--seconds", type=int, default=40, help="length of each camera's recording")
-    parser.add_argument("--clips", type=int, default=17_500, help="clips of the whole training schedule")
+    parser.add_argument("--clips", type=int, help="clips of the whole schedule; by default the recipe's")
     parser.add_argument(
         "--single-frame",
         action="store_true",
@@ -149,14 +182,25 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> None:
     """Run the command; the scores go to stdout as JSON."""
     options = parse(arguments)
-    recipe = Recipe(total_clips=options.clips)
-    training = Source(options.work / "train", TRAINING_SEED, options.cameras, options.seconds, SOCIAL_BOOST)
+    training = Source(
+        options.work / f"train-{options.seed}", options.seed, options.cameras, options.seconds, SOCIAL_BOOST
+    )
     test = Source(options.work / "test", TEST_SEED, TEST_CAMERAS, options.seconds, 1.0)
+    settings = load_train_settings(
+        options.config,
+        {
+            "data": training.folder,
+            "out": options.work / f"run-{options.seed}",
+            "clips": options.clips,
+            "initial": options.initial,
+            "trained_on": TRAINED_ON,
+        },
+    )
     if options.single_frame:
-        facts = measure_single_frame(recipe, training, test, options.out)
+        facts = measure_single_frame(settings, training, test, options.out)
     else:
         command = shlex.join(["python", "-m", "flows.training.embedded", *arguments])
-        facts = make_weights(recipe, training, test, options.out, command)
+        facts = make_weights(settings, training, test, options.out, command)
     print(facts_json(facts))  # noqa: T201
 
 

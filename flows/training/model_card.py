@@ -30,6 +30,18 @@ class DataUsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """The weights that a training went on from, as far as their own card tells."""
+
+    digest: str
+    weighting: str | None
+    clips: int | None
+    training_seed: int | None
+    mean_average_precision: float | None
+    """On the test archive."""
+
+
+@dataclass(frozen=True, slots=True)
 class CardFacts:
     """Everything that the card says."""
 
@@ -47,6 +59,8 @@ class CardFacts:
     """Of a network that was trained on copies of the keyframe; absent where that was not tried."""
     single_frame_clips: int
     command: str
+    start: Start | None = None
+    """None where the training began with random weights."""
 
 
 def facts_json(facts: CardFacts) -> str:
@@ -134,6 +148,8 @@ def _training(facts: CardFacts, names: Sequence[str]) -> str:
     instances = ", ".join(f"{name} {training.instances[name]}" for name in names)
     return f"""`{facts.command}`: {facts.minutes:.0f} minutes of training on {facts.threads} threads.
 
+{_start(facts.start)}
+
 {training.cameras} simulated cameras of {training.seconds:.0f} s (seed {training.seed}; social scenes
 {training.social_boost:g} times as frequent as in nature), {training.keyframes} keyframes with boxes:
 {instances}; {training.others} boxes of other movers and of the empty scene. Boxes more than 65 % covered or
@@ -142,9 +158,25 @@ less than 60 % in the frame are not learnt.
 AdamW {recipe.learning_rate:g}, weight decay {recipe.weight_decay:g} (none on norms and biases), batches of
 {recipe.batch_clips}, {recipe.warmup_steps} warm-up steps, cosine over {recipe.total_clips} clips,
 gradient clip {recipe.max_grad_norm:g}, batch-norm momentum {recipe.batch_norm_momentum:g},
-dropout {recipe.dropout:g}; behaviour loss + {recipe.loss_weights.motion:g} motion loss
-+ {recipe.loss_weights.other:g} reject loss; windows drawn with weight 1/sqrt(share of their rarest class);
+dropout {recipe.dropout:g}; behaviour loss + {recipe.loss_weights.other:g} reject loss, and the motion loss
+{_weighting(recipe)}; windows drawn with weight 1/sqrt(share of their rarest class);
 flip, zoom, gain, offset, grey and box jitter; seed {recipe.seed}."""
+
+
+def _start(start: Start | None) -> str:
+    if start is None:
+        return "It began with random weights."
+    if start.clips is None:
+        return f"It went on from the weights of digest `{start.digest}`."
+    return f"""It went on from the weights of digest `{start.digest}`, which {start.clips} clips of
+cameras of seed {start.training_seed} had made with the weighting {start.weighting}; they had a mAP of
+{_ap(start.mean_average_precision)} on the same test cameras."""
+
+
+def _weighting(recipe: Recipe) -> str:
+    given = {"lambda_base": recipe.loss_weights.motion, **recipe.weighting_parameters}
+    parameters = ", ".join(f"{name} {value:g}" for name, value in given.items())
+    return f"weighed by {recipe.weighting} ({parameters})"
 
 
 def _filled(paragraph: str) -> str:

@@ -168,6 +168,7 @@ def _finish(
         "tensorboard": str(out / "tensorboard"),
         "steps": len(history),
         "clips": history[-1].clips,
+        "train_s": sum(recipe.batch_clips / row.clips_per_s for row in history),
         "loss_behaviour": history[-1].loss_behaviour,
         "loss_motion": history[-1].loss_motion,
         "recipe": asdict(recipe),

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-EXIT_DONE = 0
+from flows.commands.shared import (
+    EXIT_DONE,
+    add_command,
+    json_option,
+    positive_int,
+    print_progress,
+    print_result,
+)
 
 
 def add_evaluate(commands: Any) -> None:
     """Add the command to the parser's commands."""
-    summary = "Score a checkpoint on a reserve whose truth is known, with true and with found boxes."
-    parser = commands.add_parser("evaluate", help=summary, description=summary)
-    parser.set_defaults(command=call_evaluate)
+    parser = add_command(
+        commands,
+        "evaluate",
+        "Score a checkpoint on a reserve whose truth is known, with true and with found boxes.",
+        call_evaluate,
+    )
     parser.add_argument(
         "checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="by default the embedded weights"
     )
@@ -24,15 +32,15 @@ def add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="gets the scores as JSON, CSV and PNG")
     parser.add_argument(
-        "--every", type=_at_least_one, default=2, metavar="N", help="take every Nth keyframe (default 2)"
+        "--every", type=positive_int, default=2, metavar="N", help="take every Nth keyframe (default 2)"
     )
     parser.add_argument(
         "--max-rows-per-image",
-        type=_at_least_one,
+        type=positive_int,
         metavar="N",
         help="rows of an image that frame-mAP keeps; AVA's evaluator has 50, the default is all",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    json_option(parser)
 
 
 def call_evaluate(arguments: argparse.Namespace) -> int:
@@ -49,24 +57,9 @@ def call_evaluate(arguments: argparse.Namespace) -> int:
         every=arguments.every,
         max_rows_per_image=arguments.max_rows_per_image,
         scratch=arguments.out,
-        progress=_say,
+        progress=print_progress,
     )
     files = [] if arguments.out is None else write_report(report, arguments.out)
-    if arguments.json:
-        sys.stdout.write(json.dumps(report_json(report), indent=2, allow_nan=False) + "\n")
-    else:
-        written = "".join(f"\nwritten {file}" for file in files)
-        sys.stdout.write(describe_evaluation(report) + written + "\n")
+    written = "".join(f"\nwritten {file}" for file in files)
+    print_result(report_json(report), describe_evaluation(report) + written, arguments.json)
     return EXIT_DONE
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value

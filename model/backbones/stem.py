@@ -28,9 +28,8 @@ class StemConv3d(nn.Conv3d):
         plain = conv.bias is None and conv.groups == 1 and set(conv.dilation) == {1}
         if not plain or conv.stride[0] != 1 or not isinstance(conv.padding, tuple):
             raise ValueError(f"no stem without bias, dilation, groups and stride in time: {conv}")
-        stem = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=False
-        )  # type: ignore[arg-type]
+        size, stride, padding = conv.kernel_size, conv.stride, conv.padding
+        stem = cls(conv.in_channels, conv.out_channels, size, stride, padding, bias=False)  # type: ignore[arg-type]
         stem.weight = conv.weight
         return stem
 
@@ -59,7 +58,9 @@ class _StemConvolution(torch.autograd.Function):
         input, weight = ctx.saved_tensors
         of_input = None
         if ctx.needs_input_grad[0]:
-            of_input = conv3d_input(input.shape, weight, gradient, ctx.stride, ctx.padding)
+            of_input = conv3d_input(  # type: ignore[no-untyped-call]
+                input.shape, weight, gradient, ctx.stride, ctx.padding
+            )
         return (
             of_input,
             stem_weight_gradient(input, weight.shape, gradient, ctx.stride, ctx.padding),
@@ -85,7 +86,7 @@ def stem_weight_gradient(
     lead = taps - 1 - padding[0]
     padded = functional.pad(gradient.transpose(1, 2), (0, 0) * 3 + (lead, lead))
     by_tap = torch.stack([padded[:, taps - 1 - k : taps - 1 - k + frames] for k in range(taps)], dim=2)
-    of_frames = conv2d_weight(
+    of_frames: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
         input.transpose(1, 2).reshape(batch * frames, channels, height, width),
         torch.Size((taps * outputs, channels, *kernel)),
         by_tap.reshape(batch * frames, taps * outputs, *gradient.shape[3:]),

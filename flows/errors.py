@@ -37,3 +37,7 @@ class AblationError(AviaflowError):
 
 class TrainingError(AviaflowError):
     """A training cannot start, go on from its checkpoint, or come to its end."""
+
+
+class SplitFileError(AviaflowError):
+    """``split.csv`` cannot be read, or does not fit the truth beside it."""

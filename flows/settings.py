@@ -161,8 +161,10 @@ def load_train_settings(path: Path | None = None, overrides: dict[str, Any] | No
     from flows.training.settings import TrainSettings  # brings torch, which no other settings need
 
     values: dict[str, Any] = {} if path is None else _read_yaml(path)
-    for key in ("data", "test", "initial", "ethogram", "out"):
+    initial = values.get("initial")
+    for key in ("data", "test", "ethogram", "out", *(() if initial == "embedded" else ("initial",))):
         _anchor(values, key, path)
+    _anchor(initial, "file", path)
     values |= {key: value for key, value in (overrides or {}).items() if value is not None}
     return _checked(TrainSettings, values, path, "configs/train.yaml")
 

@@ -123,7 +123,7 @@ def write_annotated_truth(
     _write(folder / "others.csv", HEADERS["others"], others)
     names = ((number, video, name) for (video, name), number in numbers.items())
     _write(folder / "individual_names.csv", NAME_HEADER, names)
-    document = {"simulated": False, "cameras": list(_cameras(videos))}
+    document = {"simulated": False, "behaviours": list(behaviours), "cameras": list(_cameras(videos))}
     (folder / "reserve.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,7 @@ def build_windows(
     seed: int,
     frame_height: int = 216,
     input_height: int = 160,
+    videos: Collection[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> WindowSet:
     """Decode an archive with truth, write the windows to the folder ``out`` and open them.
@@ -110,19 +111,20 @@ def build_windows(
         seed: of the boxes of the empty scene.
         frame_height: lines at which the pipeline decodes.
         input_height: lines of the network's input.
+        videos: the only ones that are taken, archive-relative; by default all of the truth.
         progress: called with a line of words for each video.
 
     Raises:
         BadTruthError: the truth and the archive do not fit together.
     """
     truth = read_truth(root / "truth")
-    videos = sorted(truth)
-    light = light_of_videos(root / "truth" / "reserve.json", videos)
-    counts = [len(grid_indices(frame_times(root / "archive" / video))) for video in videos]
+    chosen = sorted(truth if videos is None else set(truth).intersection(videos))
+    light = light_of_videos(root / "truth" / "reserve.json", chosen)
+    counts = [len(grid_indices(frame_times(root / "archive" / video))) for video in chosen]
     video_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     out.mkdir(parents=True, exist_ok=True)
     frames: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
-    for number, video in enumerate(videos):
+    for number, video in enumerate(chosen):
         decoded = decode_grid(root / "archive" / video, frame_height)
         size = input_size(decoded.shape[1], decoded.shape[2], input_height)
         if frames is None:
@@ -132,11 +134,13 @@ def build_windows(
             raise BadTruthError(f"{video}: its aspect ratio differs from the others', train them apart")
         resized = resize_frames(torch.from_numpy(decoded), size).numpy()
         frames[video_start[number] : video_start[number + 1]] = resized
-        progress(f"decoded {number + 1} of {len(videos)} videos")
+        progress(f"decoded {number + 1} of {len(chosen)} videos")
     if frames is None:
-        raise BadTruthError(f"{root}: the truth has no boxes")
+        raise BadTruthError(
+            f"{root}: the truth has no boxes" + ("" if videos is None else " of the videos asked for")
+        )
     frames.flush()
-    index = _index_boxes(truth, videos, counts, np.random.default_rng(seed))
+    index = _index_boxes(truth, chosen, counts, np.random.default_rng(seed))
     arrays: dict[str, Any] = {"video_start": video_start, "light": np.array(light), **index}
     np.savez(out / "index.npz", **arrays)
     return open_windows(out)

@@ -20,6 +20,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOTIONS = ("static", "dynamic")
 SHOWN_DEFECTS = 50
 """Rows of a table of defects; the file has all."""
+SHOWN_VALUE = 40
+"""Characters of a value in a table of defects; the file has all."""
 
 Cells = Sequence[Sequence[str]]
 
@@ -254,12 +256,13 @@ def _defects(defects: Sequence[Defect]) -> str:
     return f"{listed}\n\n{table(DEFECT_HEADER, rows)}\n\nAll of them are in `defects.csv`."
 
 
-DEFECT_HEADER = ("file", "place", "defect", "value", "why")
+DEFECT_HEADER = ("file", "entry", "seen in", "defect", "value", "why")
 
 
 def defect_cells(defect: Defect) -> tuple[str, ...]:
     """A row of a table of defects."""
-    return Path(defect.file).name, defect.place, defect.kind, defect.value, defect.message
+    value = defect.value if len(defect.value) <= SHOWN_VALUE else f"{defect.value[: SHOWN_VALUE - 3]}..."
+    return Path(defect.file).name, defect.place, defect.seen, defect.kind, value, defect.message
 
 
 def table(header: Sequence[str], rows: Cells) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from flows.annotations.card import CardFacts, write_card
+from flows.annotations.labelled import SPLIT_FILE, write_split
 from flows.annotations.summary import AnnotationSummary
 from flows.errors import NothingToReadError, SettingsError
 from model.ethogram import Ethogram
@@ -192,18 +193,18 @@ def _split(
             )
             groups["behaviour"][one.behaviours[0]] += 1
             groups["motion"]["dynamic" if one.dynamic else "static"] += 1
-    path = request.out / "split.csv"
+    path = request.out / SPLIT_FILE
     try:
         split = split_videos(counts, request.seed)
     except SplitError as error:
         path.unlink(missing_ok=True)
         return None, [f"no split: {error}"]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("video_id", "part", "boxes"))
-        for video, part in sorted(split.part_of.items()):
-            writer.writerow((video, part, sum(counts[video]["behaviour"].values())))
-    return split, []
+    boxes = {video: sum(groups["behaviour"].values()) for video, groups in counts.items()}
+    only_others = {one.video for one in taught} - split.part_of.keys()
+    write_split(path, {**split.part_of, **dict.fromkeys(only_others, "train")}, boxes)
+    if not only_others:
+        return split, []
+    return split, [f"{len(only_others)} videos with boxes of {OTHER} alone are in the training part"]
 
 
 def _shape_notes(videos: dict[str, AnnotatedVideo]) -> list[str]:

@@ -22,9 +22,10 @@ def plot_shares(path: Path, rows: Sequence[Sequence[Any]], motions: Sequence[str
         axes.bar(names, counts, bottom=bottom, color=colour, label=motion)
         bottom += counts
     for x, row in enumerate(rows):
-        axes.annotate(f"{100 * row[2]:.1f} %", (x, bottom[x]), ha="center", va="bottom")
+        axes.annotate(f"{row[1]}\n{100 * row[2]:.1f} %", (x, bottom[x]), ha="center", va="bottom")
+    axes.set_ylim(0, 1.2 * max(1.0, bottom.max()))
     axes.set_ylabel("boxes")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(motions))
     _save(figure, path)
 
 
@@ -32,13 +33,22 @@ def plot_quantiles(path: Path, rows: Sequence[Sequence[Any]], title: str, colour
     """Boxes from the quarters with whiskers; rows are behaviour, boxes, then five quantiles."""
     figure, axes = _figure()
     statistics = [
-        {"label": row[0], "whislo": row[2], "q1": row[3], "med": row[4], "q3": row[5], "whishi": row[6]}
+        {
+            "label": f"{row[0]}\n{row[1]} boxes",
+            "whislo": row[2],
+            "q1": row[3],
+            "med": row[4],
+            "q3": row[5],
+            "whishi": row[6],
+        }
         for row in rows
     ]
     drawn = axes.bxp(statistics, showfliers=False, patch_artist=True, medianprops={"color": "black"})
     for patch, row in zip(drawn["boxes"], rows, strict=True):
         patch.set_facecolor(colours[row[0]])
+    axes.set_ylim(0, 1.1 * max((row[6] for row in rows), default=1))
     axes.set_ylabel(title)
+    axes.set_title("box: the middle half, line: the median, whiskers: 5 to 95 %", fontsize="medium")
     _save(figure, path)
 
 
@@ -50,8 +60,11 @@ def plot_split(path: Path, rows: Sequence[Sequence[Any]], parts: Sequence[str]) 
         at = np.arange(len(rows)) + (k - (len(parts) - 1) / 2) * width
         axes.bar(at, [100 * row[2 + k] for row in rows], width, label=part)
     axes.set_xticks(np.arange(len(rows)), [row[1] for row in rows])
+    for k in range(1, len(rows)):
+        if rows[k][0] != rows[k - 1][0]:
+            axes.axvline(k - 0.5, color="0.5", linewidth=0.8)
     axes.set_ylabel("share of the boxes (%)")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(parts))
     _save(figure, path)
 
 

@@ -16,7 +16,7 @@ from flows.annotations.card import (
     defect_cells,
     split_text,
 )
-from storage.analysis.agreement import PairAgreement
+from storage.analysis.agreement import MIN_IOU, PairAgreement
 from storage.analysis.split import VideoSplit
 from storage.formats.annotations import Defect
 
@@ -60,10 +60,15 @@ def describe_import(summary: AnnotationSummary) -> str:
     if summary.defects:
         shown = summary.defects[:SHOWN_DEFECTS]
         more = len(summary.defects) - len(shown)
+        found = "1 defect" if len(summary.defects) == 1 else f"{len(summary.defects)} defects"
+        listed = f", {more} of them only in {summary.out / 'defects.csv'}" if more else ""
+        parts.append(f"{found}{listed}; what they are of is left out, all else is used")
         parts.append(_columns(DEFECT_HEADER, [defect_cells(one) for one in shown]))
-        parts.append(f"{len(summary.defects)} defects" + (f", {more} more in defects.csv" if more else ""))
     if summary.agreement:
-        parts.append(_columns(AGREEMENT_HEADER, agreement_cells(summary.agreement)))
+        parts.append(
+            f"agreement at moments at which both drew boxes: boxes matched at an IoU of {MIN_IOU:g}, Cohen's kappa of "
+            "the matched\n" + _columns(AGREEMENT_HEADER, agreement_cells(summary.agreement))
+        )
     if summary.split is not None:
         parts.append(split_text(summary.split))
     parts += [f"note: {note}" for note in summary.notes]
@@ -71,7 +76,9 @@ def describe_import(summary: AnnotationSummary) -> str:
     parts.append(
         f"{len(facts.boxes)} boxes in {facts.videos} videos ({behaviours}; {facts.motion['dynamic']} dynamic), "
         f"from {', '.join(facts.annotators)}\n"
-        f"truth {summary.out / 'truth'}\ncard  {summary.out / 'CARD.md'}"
+        f"truth {summary.out / 'truth'}\n"
+        + (f"split {summary.out / 'split.csv'}\n" if summary.split is not None else "")
+        + f"card  {summary.out / 'CARD.md'}\nnext  aviaflow train --data {summary.out} --out RUN"
     )
     return "\n\n".join(parts)
 

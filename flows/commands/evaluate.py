@@ -14,6 +14,7 @@ from flows.commands.shared import (
     print_progress,
     print_result,
 )
+from storage.analysis.split import PARTS
 
 
 def add_evaluate(commands: Any) -> None:
@@ -29,6 +30,9 @@ def add_evaluate(commands: Any) -> None:
     )
     parser.add_argument(
         "--reserve", type=Path, required=True, metavar="DIR", help="folder with archive/ and truth/"
+    )
+    parser.add_argument(
+        "--part", choices=PARTS, help="score one part of the folder's split.csv; by default all videos"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="gets the scores as JSON, CSV and PNG")
     parser.add_argument(
@@ -54,6 +58,7 @@ def call_evaluate(arguments: argparse.Namespace) -> int:
     report = evaluate_reserve(
         arguments.checkpoint or embedded_checkpoint(),
         arguments.reserve,
+        part=arguments.part,
         every=arguments.every,
         max_rows_per_image=arguments.max_rows_per_image,
         scratch=arguments.out,

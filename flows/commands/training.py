@@ -22,8 +22,18 @@ def add_train(commands: Any) -> None:
         commands, "train", "Train the network on an annotated archive; goes on where it stopped.", call_train
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML; configs/train.yaml has every key")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="holds archive/ and truth/")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="archive/ and truth/; split.csv is kept to")
     parser.add_argument("--test", type=Path, metavar="DIR", help="other videos, to score the network on")
+    parser.add_argument(
+        "--ethogram",
+        type=Path,
+        metavar="FILE",
+        help="YAML, the one of the annotations; by default the crane's",
+    )
+    parser.add_argument(
+        "--initial", metavar="FILE", help="weights to start from; embedded, or NAME=FILE for published ones"
+    )
+    parser.add_argument("--sha256", metavar="HEX", help="of the file of published weights")
     parser.add_argument("--out", type=Path, metavar="DIR", help="gets weights, history, plots and logs")
     parser.add_argument("--workers", type=positive_int, metavar="N", help="the steps do not depend on it")
     parser.add_argument("--address", metavar="RAY", help="of a running Ray cluster, for example auto")
@@ -33,12 +43,13 @@ def add_train(commands: Any) -> None:
 def call_train(arguments: argparse.Namespace) -> int:
     """Train, or go on training, and print what came of it."""
     from flows.settings import CONFIGS, load_train_settings
+    from flows.training.settings import initial_option
     from flows.training.train import describe_training, train_archive
 
-    names = ("data", "test", "out", "workers")
-    settings = load_train_settings(
-        arguments.config or CONFIGS / "train.yaml", {name: getattr(arguments, name) for name in names}
-    )
+    names = ("data", "test", "ethogram", "out", "workers")
+    given = {name: getattr(arguments, name) for name in names}
+    given["initial"] = initial_option(arguments.initial, arguments.sha256)
+    settings = load_train_settings(arguments.config or CONFIGS / "train.yaml", given)
     summary = train_archive(settings, address=arguments.address)
     print_result(summary, describe_training(summary), arguments.json)
     return EXIT_DONE

@@ -47,6 +47,10 @@ class EvaluationReport:
     detector: str
     """Which detector found the boxes, and what it was trained on."""
     reserve: str
+    part: str | None
+    """The only part of the reserve's split that was scored."""
+    is_split: bool
+    """Whether the reserve has a split, of which a checkpoint may have been trained on a part."""
     simulated: bool
     behaviours: tuple[str, ...]
     videos: int
@@ -70,6 +74,7 @@ def evaluate_reserve(
     checkpoint: Path,
     root: Path,
     *,
+    part: str | None = None,
     every: int = 2,
     max_rows_per_image: int | None = None,
     scratch: Path | None = None,
@@ -80,21 +85,24 @@ def evaluate_reserve(
     Args:
         checkpoint: the weights.
         root: folder with ``archive`` and ``truth``.
+        part: the only part of its ``split.csv`` that is scored; by default everything.
         every: every how-manieth keyframe is taken; neighbours are 4/15 s apart.
         max_rows_per_image: AVA's evaluator keeps 50 rows of an image in frame-mAP; None keeps all.
         scratch: folder for windows that are not there yet; by default the system's.
         progress: called with lines of words.
 
     Raises:
-        SettingsError: the checkpoint cannot be used, or does not fit the truth.
+        SettingsError: the checkpoint cannot be used, or does not fit the truth, or there is no such part.
+        SplitFileError: truth and split do not fit together.
         TruthMissingError: the reserve is not complete.
         WorkerError: a video or the truth cannot be read.
     """
-    reserve = open_reserve(root)
+    reserve = open_reserve(root, part)
     try:
         network, info = load_checkpoint(checkpoint)
     except ModelError as error:
         raise SettingsError(str(error)) from error
+    _check_names(reserve, info, checkpoint)
     with reserve_windows(reserve, info.input_height, scratch, progress) as windows:
         _check_labels(windows, info.behaviours, checkpoint)
         keyframes = reserve.keyframes(windows, every)
@@ -123,6 +131,7 @@ def _find(
         lambda uri, length: reserve.moments(windows, uri, length, every),
         device=device(),
         frame_height=DecodeSettings().frame_height,
+        videos=reserve.videos,
         progress=progress,
     )
 
@@ -148,6 +157,8 @@ def _report(
         trained_on=info.trained_on,
         detector=f"auto: motion, and the embedded one, trained on {read_detector_info(embedded_detector()).trained_on}",
         reserve=reserve.root.name,
+        part=reserve.part,
+        is_split=reserve.is_split,
         simulated=reserve.simulated,
         behaviours=names,
         videos=len(reserve.videos),
@@ -182,6 +193,14 @@ def three_scores(
         score: {light: score_column(of_score, chosen, draws) for light, chosen in of_light.items()}
         for score, of_score in rankings.items()
     }
+
+
+def _check_names(reserve: Reserve, info: CheckpointInfo, checkpoint: Path) -> None:
+    if reserve.behaviours is not None and reserve.behaviours != info.behaviours:
+        raise SettingsError(
+            f"{checkpoint.name} was trained for {', '.join(info.behaviours)}, the truth of {reserve.root} is of "
+            f"{', '.join(reserve.behaviours)}; take a checkpoint that was trained for the truth's ethogram"
+        )
 
 
 def _check_labels(windows: WindowSet, names: Sequence[str], checkpoint: Path) -> None:

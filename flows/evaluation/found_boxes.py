@@ -6,9 +6,9 @@ counts against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from workers.archive import CameraDay, group_camera_days, list_archive, place_re
 from workers.decode import decode_span
 from workers.detect import Detector
 from workers.detectors import DetectorSpec
+from workers.errors import UnreadableVideoError
 from workers.grid import FrameGrid
 from workers.infer import Scorer
 from workers.messages import CLIP_AFTER, FrameChunk, GridSpan, Keyframes, Plate, Recording
@@ -56,6 +57,7 @@ def find_boxes(
     *,
     device: str,
     frame_height: int,
+    videos: Collection[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, FoundBoxes]:
     """Boxes that are taken for birds of the taxon, by the video's path in the archive.
@@ -67,6 +69,8 @@ def find_boxes(
         moments: where to look.
         device: of the detector.
         frame_height: lines at which videos are decoded.
+        videos: the only ones that are looked at, archive-relative; by default all of the archive. The other
+            recordings of their camera-days still show what the empty scene looks like.
         progress: called with a line of words for each video.
 
     Raises:
@@ -74,12 +78,14 @@ def find_boxes(
     """
     finder = detector.build(device)
     found: dict[str, FoundBoxes] = {}
-    days = _camera_days(archive)
-    total = sum(len(day.recordings) for day in days)
+    days = _camera_days(archive, videos)
+    total = sum(_is_asked(recording, videos) for day in days for recording in day.recordings)
     for day in days:
         size = frame_size(day.recordings[0].probe, frame_height)
         plates = camera_day_plates(day.recordings, size)
         for recording in day.recordings:
+            if not _is_asked(recording, videos):
+                continue
             wanted = moments(recording.file.uri, FrameGrid.of(recording.probe).length)
             parts = list(_look(recording, wanted, size, plates, finder, scorer))
             found[recording.file.uri] = _joined(parts, len(scorer.info.behaviours))
@@ -87,9 +93,24 @@ def find_boxes(
     return found
 
 
-def _camera_days(archive: Path) -> list[CameraDay]:
+def _is_asked(recording: Recording, videos: Collection[str] | None) -> bool:
+    return videos is None or recording.file.uri in videos
+
+
+def _camera_days(archive: Path, videos: Collection[str] | None) -> list[CameraDay]:
+    """The camera-days of the videos asked for, with all recordings in the same folders that can be read."""
     files = list_archive(str(archive))
-    return group_camera_days(place_recording(file, probe_video(file.path)) for file in files)
+    folders = None if videos is None else {PurePosixPath(uri).parent for uri in videos}
+    recordings = []
+    for file in files:
+        if folders is None or PurePosixPath(file.uri).parent in folders:
+            try:
+                recordings.append(place_recording(file, probe_video(file.path)))
+            except UnreadableVideoError:
+                if videos is None or file.uri in videos:
+                    raise
+    days = group_camera_days(recordings)
+    return [day for day in days if any(_is_asked(recording, videos) for recording in day.recordings)]
 
 
 def _look(

@@ -82,8 +82,9 @@ def describe_evaluation(report: EvaluationReport) -> str:
     return "\n".join(
         [
             f"{report.checkpoint} ({report.architecture}, {report.trained_on}, digest {report.digest[:16]})",
-            f"{report.reserve}: {report.videos} videos{', simulated' if report.simulated else ''}; "
+            f"{report.reserve}{_part(report)}: {_videos(report.videos)}{', simulated' if report.simulated else ''}; "
             f"{_every(report.every)}, {report.keyframes} in all",
+            *_split_words(report),
             "in brackets: 95 % interval, bootstrap over videos "
             f"({report.replicates} replicates)" + _cap_words(report),
             "",
@@ -126,6 +127,25 @@ def _confusion_table(report: EvaluationReport) -> list[str]:
 def _cap_words(report: EvaluationReport) -> str:
     cap = report.max_rows_per_image
     return "" if cap is None else f"; frame-mAP keeps the best {cap} rows of an image"
+
+
+def _part(report: EvaluationReport) -> str:
+    return "" if report.part is None else f", part {report.part}"
+
+
+def _videos(count: int) -> str:
+    return "1 video" if count == 1 else f"{count} videos"
+
+
+def _split_words(report: EvaluationReport) -> list[str]:
+    """A warning where a checkpoint may have been trained on some of these videos."""
+    if report.part == "train":
+        return ["this is the part that 'aviaflow train' trains on: its scores say nothing of unseen videos"]
+    if report.part is None and report.is_split:
+        return [
+            "all parts of split.csv together: take --part test if the checkpoint was trained on this folder"
+        ]
+    return []
 
 
 def _shown(estimate: Estimate) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.errors import TruthMissingError
+from flows.annotations.labelled import SPLIT_FILE, read_labelled, read_split, videos_of_part
+from flows.errors import SettingsError, TruthMissingError
 from flows.evaluation.instances import ALL, DAY, INFRARED
 from workers.archive import list_archive
 from workers.clips import WindowSet, build_windows, light_of_videos, open_windows, read_truth
@@ -25,13 +25,20 @@ class Reserve:
 
     root: Path
     videos: tuple[str, ...]
-    """Paths in the archive: first those of the truth, in the windows' order, then those without a true box."""
+    """Paths in the archive: first those of the truth, in the windows' order, then, where the truth is complete, those
+    without a true box."""
     with_truth: int
     """How many of them have a true box."""
     light: tuple[str, ...]
     """Light regime of each."""
     simulated: bool
     """Whether the truth is complete: keyframes without a true box are then known to be empty."""
+    behaviours: tuple[str, ...] | None
+    """Of the truth's labels; None where it does not say."""
+    part: str | None
+    """The only part of the split that is looked at."""
+    is_split: bool
+    """Whether there are parts."""
 
     def moments(self, windows: WindowSet, uri: str, length: int, every: int) -> NDArray[np.int64]:
         """Grid indices at which a video of ``length`` grid points is judged, ascending.
@@ -58,11 +65,13 @@ class Reserve:
         return {ALL: np.ones_like(infrared), DAY: ~infrared, INFRARED: infrared}
 
 
-def open_reserve(root: Path) -> Reserve:
-    """Look at a folder with ``archive`` and ``truth``.
+def open_reserve(root: Path, part: str | None = None) -> Reserve:
+    """Look at a folder with ``archive`` and ``truth``, or at one part of its ``split.csv``.
 
     Raises:
         TruthMissingError: a file is missing.
+        SettingsError: a part is asked for, and there are none.
+        SplitFileError: truth and split do not fit together.
         BadTruthError: the truth cannot be read.
         ArchiveError: the archive is no folder.
     """
@@ -72,20 +81,31 @@ def open_reserve(root: Path) -> Reserve:
             raise TruthMissingError(
                 f"{path}: there is no such file; name a folder as `aviaflow simulate DIR` makes it"
             )
+    labelled, part_of = read_labelled(root), read_split(root)
     of_truth = sorted(read_truth(root / "truth"))
+    if part is not None:
+        if part_of is None:
+            raise SettingsError(
+                f"{root / SPLIT_FILE}: there is no such file, so there is no part {part!r} to score"
+            )
+        of_truth = videos_of_part(root, part_of, part)
     in_archive = {file.uri for file in list_archive(str(root / "archive"))}
     absent = [uri for uri in of_truth if uri not in in_archive]
     if absent:
         raise TruthMissingError(
             f"{root / 'archive' / absent[0]}: the truth has boxes of this video, but it is not there"
         )
-    videos = (*of_truth, *sorted(in_archive - set(of_truth)))
+    complete = labelled.simulated and part is None
+    videos = (*of_truth, *(sorted(in_archive - set(of_truth)) if complete else ()))
     return Reserve(
         root,
         videos,
         len(of_truth),
         tuple(light_of_videos(reserve_json, list(videos))),
-        bool(json.loads(reserve_json.read_text()).get("simulated", False)),
+        labelled.simulated,
+        labelled.behaviours,
+        part,
+        part_of is not None,
     )
 
 
@@ -108,10 +128,17 @@ def reserve_windows(
         BadTruthError: the truth and the archive do not fit together.
     """
     cut = reserve.root / "windows"
-    if (cut / "index.npz").exists():
+    if reserve.part is None and (cut / "index.npz").exists():
         windows = open_windows(cut)
         if windows.frames.shape[1] == input_height and len(windows.light) == reserve.with_truth:
             yield windows
             return
     with tempfile.TemporaryDirectory(prefix="aviaflow-windows-", dir=scratch) as folder:
-        yield build_windows(reserve.root, Path(folder), seed=0, input_height=input_height, progress=progress)
+        yield build_windows(
+            reserve.root,
+            Path(folder),
+            seed=0,
+            input_height=input_height,
+            videos=reserve.videos[: reserve.with_truth],
+            progress=progress,
+        )

@@ -13,6 +13,7 @@ import torch
 
 from flows.errors import AviaflowError, TrainingError
 from flows.training.recipe import Recipe
+from flows.training.start import Start
 from flows.training.trainer import HistoryRow, Trainer
 from model.errors import ModelError
 from workers.clips import open_windows
@@ -30,7 +31,7 @@ class Job:
     """Folder of windows, on a disk that every worker's machine sees."""
     behaviours: tuple[str, ...]
     recipe: Recipe
-    initial: Path | None
+    initial: Start | None
     device: str
     threads: int
     checkpoint_steps: int

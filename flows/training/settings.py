@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flows.training.recipe import LossWeights, Recipe
+from flows.training.start import PublishedStart, Start
 from model.backbones import ARCHITECTURES
+from model.checkpoint import embedded_checkpoint
+from model.errors import UnknownWeightsError
+from model.published import published_named
 from model.weighting.registry import weighting_named
+
+EMBEDDED = "embedded"
 
 
 class _Frozen(BaseModel):
@@ -50,13 +56,60 @@ class WeightingSettings(_Frozen):
         return self
 
 
+class InitialSettings(_Frozen):
+    """Weights to start from. A path alone stands for ``file``, the word ``embedded`` for the weights that ship here."""
+
+    file: Path
+    """Checkpoint of ours; of published weights their file, or the folder in which it lies."""
+    published: str | None = None
+    """Name of published weights, as ``aviaflow models`` lists them; by default the file is a checkpoint of ours."""
+    sha256: str | None = None
+    """What the file of published weights must hash to."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_short(cls, value: Any) -> Any:
+        if value == EMBEDDED:
+            return {"file": embedded_checkpoint()}
+        return {"file": value} if isinstance(value, str | Path) else value
+
+    @field_validator("published")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        try:
+            return None if name is None else published_named(name).name
+        except UnknownWeightsError as error:
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if self.published is None and self.sha256 is not None:
+            raise ValueError("sha256 is of published weights, a checkpoint carries its own: leave it out")
+        return self
+
+    def start(self) -> Start:
+        """The same for the trainer, independent of the working directory."""
+        path = self.file.resolve()
+        return path if self.published is None else PublishedStart(self.published, path, self.sha256)
+
+
+def initial_option(text: str | None, sha256: str | None) -> dict[str, str] | str | None:
+    """What ``--initial`` and ``--sha256`` say: ``FILE``, ``embedded``, or ``NAME=FILE`` for published weights."""
+    if text is None or "=" not in text or Path(text).exists():
+        return text if text is None or sha256 is None else {"file": text, "sha256": sha256}
+    name, file = text.split("=", 1)
+    return {"published": name, "file": file, **({} if sha256 is None else {"sha256": sha256})}
+
+
 class TrainSettings(_Frozen):
     """Everything a training can be told."""
 
     data: Path | None = None
-    """Folder with ``archive`` and ``truth``, as ``aviaflow simulate`` writes it."""
+    """Folder with ``archive`` and ``truth``, as ``aviaflow simulate`` and ``aviaflow annotations`` write it. Where it
+    has a ``split.csv``, the training part is trained on, and the trained network is scored on the two others."""
     test: Path | None = None
-    """Such a folder of other videos: where it is named, the trained network is scored on it."""
+    """Such a folder of other videos: where it is named, the trained network is scored on all of it, and not on the
+    test part of ``data``."""
     out: Path | None = None
     """Folder for weights, history, plots and logs."""
     storage: str | None = None
@@ -67,8 +120,8 @@ class TrainSettings(_Frozen):
     """What the weights' metadata says; by default that they were trained on simulated birds, or the folder's name."""
 
     architecture: str = "slowfast_small"
-    initial: Path | None = None
-    """Checkpoint to start from; by default random weights."""
+    initial: InitialSettings | None = None
+    """Weights to start from; by default random ones."""
     frame_height: int = Field(default=216, ge=64, le=2160, multiple_of=2)
     """Lines at which the pipeline will decode; the network's input is scaled from there."""
 

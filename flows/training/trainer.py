@@ -10,7 +10,6 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,8 @@ from flows.training.batches import (
     shares_of_step,
 )
 from flows.training.recipe import Recipe, learning_rate_share
+from flows.training.start import Start, start_from
 from model.batch_norm import freeze_batch_norm, synchronise_batch_norm
-from model.checkpoint import load_checkpoint
 from model.dropout import SeededDropout
 from model.engines.torch_engine import trains_in_bf16
 from model.network import ActionNetwork
@@ -73,6 +72,7 @@ class Trainer:
 
     Raises:
         TrainingError: the recipe does not fit the number of workers or the start.
+        ModelError: the weights to start from cannot be used.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Trainer:
         behaviours: Sequence[str],
         recipe: Recipe,
         *,
-        initial: Path | None = None,
+        initial: Start | None = None,
         rank: int = 0,
         workers: int = 1,
         device: str = "cpu",
@@ -106,12 +106,12 @@ class Trainer:
             recipe.mixed_precision and trains_in_bf16(device),
         )
 
-    def _build(self, behaviours: Sequence[str], initial: Path | None) -> ActionNetwork:
+    def _build(self, behaviours: Sequence[str], initial: Start | None) -> ActionNetwork:
         torch.manual_seed(self.recipe.seed)
         network = ActionNetwork(self.recipe.architecture, behaviours, self.recipe.dropout)
         set_priors(network, self.windows)
         if initial is not None:
-            _start_from(network, initial)
+            start_from(network, initial)
         network.heads.dropout = SeededDropout(self.recipe.dropout)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm3d):
@@ -205,7 +205,7 @@ class Trainer:
         self._rule_state = dict(state["weighting"])
 
 
-def check_recipe(recipe: Recipe, workers: int, initial: Path | None) -> None:
+def check_recipe(recipe: Recipe, workers: int, initial: Start | None) -> None:
     """Whether a training can start.
 
     Raises:
@@ -238,18 +238,6 @@ def _log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
     clipped = share.clip(1e-3, 1 - 1e-3)
     odds: NDArray[np.float64] = np.log(clipped / (1 - clipped))
     return odds
-
-
-def _start_from(network: ActionNetwork, path: Path) -> None:
-    start, info = load_checkpoint(path)
-    if info.architecture != network.architecture.name:
-        raise TrainingError(
-            f"{path}: a {info.architecture}, but the training is of a {network.architecture.name}: "
-            "change architecture or initial"
-        )
-    network.backbone.load_state_dict(start.backbone.state_dict())
-    if info.behaviours == network.behaviours:
-        network.heads.load_state_dict(start.heads.state_dict())
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -57,13 +57,14 @@ class LoadReport:
         )
 
 
-def load_named(network: ActionNetwork, name: str, folder: Path, sha256: str | None) -> LoadReport:
-    """Fill the backbone from published weights of that name, which lie in ``folder``.
+def load_named(network: ActionNetwork, name: str, path: Path, sha256: str | None) -> LoadReport:
+    """Fill the backbone from published weights of that name.
 
     Args:
         network: its backbone is overwritten; heads stay as they are.
         name: one of ``PUBLISHED``.
-        folder: where the file (or the transformers folder) lies under the name that it has at its source.
+        path: the file (or the transformers folder), or a folder in which it lies under the name that it has at
+            its source.
         sha256: what the file must hash to, hexadecimal; of a transformers folder, its file of weights.
 
     Raises:
@@ -80,10 +81,11 @@ def load_named(network: ActionNetwork, name: str, folder: Path, sha256: str | No
             f"{name} fits {', '.join(weights.architectures)}, not {network.architecture.name}: choose other weights "
             "or another architecture"
         )
-    path = folder / weights.file_name
+    if path.is_dir() and not (path / "config.json").exists():
+        path /= weights.file_name
     if not path.exists():
         raise CheckpointFormatError(
-            f"{path}: no such file; {name} comes from {weights.url}, fetch it into {folder} first"
+            f"{path}: no such file; {name} comes from {weights.url}, fetch it there first"
         )
     if sha256 is None:
         raise CheckpointDigestError(

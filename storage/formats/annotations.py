@@ -41,6 +41,8 @@ class Defect:
     """What is written there."""
     message: str
     """What is wrong with it and what to do."""
+    seen: str = ""
+    """Video and time at which the annotation tool shows it; empty where it is at none."""
 
     def __str__(self) -> str:
         return f"{self.file}, {self.place}: {self.kind}: {self.value} ({self.message})"

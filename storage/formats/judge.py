@@ -69,8 +69,8 @@ class _Judge:
         found = [annotation for box in self._without_twins(boxes) if (annotation := self._use(box))]
         return Imported(tuple(found), tuple(self.defects))
 
-    def _add(self, place: str, kind: DefectKind, value: str, message: str) -> None:
-        self.defects[Defect(self.written.path, place, kind, value, message)] = None
+    def _add(self, place: str, kind: DefectKind, value: str, message: str, seen: str = "") -> None:
+        self.defects[Defect(self.written.path, place, kind, value, message, seen)] = None
 
     def _name_missing_videos(self) -> None:
         parts: list[WrittenBox | WrittenSegment] = [*self.written.boxes, *self.written.segments]
@@ -89,19 +89,22 @@ class _Judge:
             if not any(segment.start_s <= time_s <= segment.end_s for time_s in times[segment.whom]):
                 value = f"{segment.start_s:g} to {segment.end_s:g} s, individual {segment.individual!r}"
                 self._add(segment.place, "segment without a box", value,
-                          "no box of this annotator and individual lies in it; draw one or delete it")  # fmt: skip
+                          "no box of this annotator and individual lies in it; draw one or delete it",
+                          _seen(segment.video, segment.start_s))  # fmt: skip
 
     def _is_within(self, segment: WrittenSegment) -> bool:
         video = self.videos[segment.video]
         if isinstance(video, NoVideo):
             return False
-        return self._check_times(segment.place, (segment.start_s, segment.end_s), video)
+        return self._check_times(segment, (segment.start_s, segment.end_s), video)
 
-    def _check_times(self, place: str, times_s: tuple[float, ...], video: VideoFacts) -> bool:
+    def _check_times(
+        self, one: WrittenBox | WrittenSegment, times_s: tuple[float, ...], video: VideoFacts
+    ) -> bool:
         wrong = [time_s for time_s in times_s if not 0 <= time_s <= video.duration_s + _SAME_TIME_S]
         if wrong:
-            self._add(place, "time beyond the video", f"{wrong[0]:g} s",
-                      f"{video.uri} lasts {video.duration_s:.2f} s")  # fmt: skip
+            self._add(one.place, "time beyond the video", f"{wrong[0]:g} s",
+                      f"{video.uri} lasts {video.duration_s:.2f} s", _seen(one.video, wrong[0]))  # fmt: skip
         return not wrong
 
     def _without_twins(self, boxes: Iterable[WrittenBox]) -> Iterator[WrittenBox]:
@@ -116,16 +119,17 @@ class _Judge:
             elif box.individual:
                 self._add(box.place, "duplicate id", box.individual,
                           f"{box.annotator} gave this individual another box at {box.time_s:g} s "
-                          f"({seen[key]}); the first is used")  # fmt: skip
+                          f"({seen[key]}); the first is used", _seen(box.video, box.time_s))  # fmt: skip
             else:
                 self._add(box.place, "duplicate box", _numbers(box.corners),
-                          f"the same box as {seen[key]} at {box.time_s:g} s")  # fmt: skip
+                          f"the same box as {seen[key]} at {box.time_s:g} s",
+                          _seen(box.video, box.time_s))  # fmt: skip
 
     def _use(self, box: WrittenBox) -> Annotation | None:
         video = self.videos[box.video]
         if isinstance(video, NoVideo):
             return None
-        in_time = self._check_times(box.place, (box.time_s,), video)
+        in_time = self._check_times(box, (box.time_s,), video)
         xyxy = self._fractions(box, video)
         behaviours = self._behaviours(box)
         if not in_time or xyxy is None or not behaviours:
@@ -142,12 +146,13 @@ class _Judge:
         frame = f"{video.width}x{video.height} pixels" if self.written.in_pixels else "0 to 1"
         if x1 < -slack or y1 < -slack or x2 > size[0] + slack or y2 > size[1] + slack:
             self._add(box.place, "box outside the frame", _numbers(box.corners),
-                      f"the corners x1, y1, x2, y2 must lie within {frame}")  # fmt: skip
+                      f"the corners x1, y1, x2, y2 must lie within {frame}",
+                      _seen(box.video, box.time_s))  # fmt: skip
             return None
         clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, size[0]), min(y2, size[1]))
         if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
             self._add(box.place, "unreadable", _numbers(box.corners),
-                      "need x1 < x2 and y1 < y2")  # fmt: skip
+                      "need x1 < x2 and y1 < y2", _seen(box.video, box.time_s))  # fmt: skip
             return None
         return clipped[0] / size[0], clipped[1] / size[1], clipped[2] / size[0], clipped[3] / size[1]
 
@@ -157,22 +162,26 @@ class _Judge:
             name = self.names.get(label_key(label.text))
             if name is None:
                 self._add(label.place, "unknown label", label.text,
-                          f"the ethogram has {', '.join(self.names.values())}")  # fmt: skip
+                          f"the ethogram has {', '.join(self.names.values())}",
+                          _seen(box.video, box.time_s))  # fmt: skip
             else:
                 known[name] = None
         if len(known) > 1:
             self._add(box.place, "several labels", ", ".join(known),
-                      "behaviours exclude each other; it is left out unless other annotators decide")  # fmt: skip
+                      "behaviours exclude each other; it is left out unless other annotators decide",
+                      _seen(box.video, box.time_s))  # fmt: skip
         if not box.labels:
             self._add(box.place, "no label", f"{box.time_s:g} s, individual {box.individual!r}",
-                      "neither the box nor a segment around it says what the individual does")  # fmt: skip
+                      "neither the box nor a segment around it says what the individual does",
+                      _seen(box.video, box.time_s))  # fmt: skip
         return tuple(known)
 
     def _motion(self, box: WrittenBox) -> bool | None:
         text = label_key(box.motion)
         if text and text not in MOTIONS:
             self._add(box.place, "unknown motion", box.motion,
-                      f"write one of {', '.join(MOTIONS)}; the box is used without it")  # fmt: skip
+                      f"write one of {', '.join(MOTIONS)}; the box is used without it",
+                      _seen(box.video, box.time_s))  # fmt: skip
         return MOTIONS.get(text)
 
 
@@ -186,6 +195,10 @@ def _with_segments(boxes: Iterable[WrittenBox], segments: Sequence[WrittenSegmen
         labels = box.labels or tuple(itertools.chain.from_iterable(one.labels for one in around))
         motion = box.motion or next((one.motion for one in around if one.motion), "")
         yield replace(box, labels=labels, motion=motion)
+
+
+def _seen(video: str, time_s: float) -> str:
+    return f"{video} at {time_s:g} s"
 
 
 def _numbers(corners: Box) -> str:

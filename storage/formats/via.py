@@ -99,7 +99,9 @@ class _Reader:
                 raise ValueError("a box has one time in z, a segment a start and an end and no xy")
         except (KeyError, TypeError, ValueError) as error:
             problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            self.defects.append(Defect(self.path, _place(key), "unreadable", _short(entry), problem))
+            self.defects.append(
+                Defect(self.path, _place(key), "unreadable", _short(entry), problem, self.seen(entry))
+            )
 
     def video(self, vid: str) -> str:
         """Name of the video that a view shows; raises ``ValueError`` where it shows none."""
@@ -112,6 +114,13 @@ class _Reader:
         if file.get("type") in _NO_VIDEO:
             raise ValueError(f"{name!r} is {_NO_VIDEO[file['type']]}, not a video")
         return name
+
+    def seen(self, entry: Any) -> str:
+        """Video and time of an entry, as far as they can be told."""
+        try:
+            return f"{self.video(str(entry['vid']))} at {_number(entry['z'][0]):g} s"
+        except (IndexError, KeyError, TypeError, ValueError):
+            return ""
 
     def said(self, av: Mapping[str, Any]) -> dict[str, str]:
         """Individual, motion and annotator of an entry, empty where it does not say."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from flows.annotations.labelled import read_split
 from flows.cli import main
 from workers.clips import build_windows
 
@@ -105,6 +107,8 @@ def test_three_annotators_and_five_planted_defects(
         boxes(behaviour="0") | {"5_shape": ("5", [1.6], [3, 10, 10, 60], label)},
     )
     out = tmp_path / "set"
+    _, text, _ = run(capsys, [wang, li, zhao], archive, out, ethogram)
+    check_what_is_printed(text)
     status, text, _ = run(capsys, [wang, li, zhao], archive, out, ethogram, "--json")
     result = json.loads(text)
     assert status == 3
@@ -131,6 +135,30 @@ def test_three_annotators_and_five_planted_defects(
     check_set(out, archive)
 
 
+def check_what_is_printed(text: str) -> None:
+    """Each defect with file, entry, where it is seen and value; the agreement of each pair."""
+    lines = [re.split(r" {2,}", line) for line in text.splitlines()]
+    assert text.startswith("5 defects; what they are of is left out, all else is used\n")
+    assert [line[:5] for line in lines if line[0] in ("wang.json", "li.json", "zhao.json")] == [
+        ["wang.json", 'metadata["1_outside"]', f"{seen(1)} 1.6 s", "box outside the frame", "130, 10, 190, 50"],
+        ["wang.json", 'metadata["2_label"].av', f"{seen(2)} 1.6 s", "unknown label", "swim"],
+        ["li.json", 'metadata["3_late"]', f"{seen(3)} 2.6 s", "time beyond the video", "2.6 s"],
+        ["li.json", 'metadata["4_twice"]', f"{seen(4)} 0.4 s", "duplicate id", "A"],
+        ["zhao.json", 'metadata["5_shape"]', f"{seen(5)} 1.6 s", "unreadable",
+         '{"vid": "5", "flg": 0, "z": [1.6], "x...'],
+    ]  # fmt: skip
+    # Annotators, moments, boxes, matched, mean IoU, kappa of the behaviour, share of the same, kappa of the motion.
+    assert [line for line in lines if " - " in line[0]] == [
+        ["wang - li", "30", "40 - 40", "40", "0.864", "1.000", "1.000", "1.000"],
+        ["wang - zhao", "30", "40 - 40", "40", "1.000", "0.273", "0.500", "1.000"],
+        ["li - zhao", "30", "40 - 40", "40", "0.864", "0.273", "0.500", "1.000"],
+    ]
+
+
+def seen(view: int) -> str:
+    return f"{Path(VIDEOS[view - 1]).name} at"
+
+
 def check_set(out: Path, archive: Path) -> None:
     """Training reads what was written, and the card shows it."""
     windows = build_windows(out, out / "windows", seed=1, frame_height=64, input_height=32)
@@ -155,6 +183,25 @@ def check_set(out: Path, archive: Path) -> None:
         rows = {row["behaviour"]: row for row in csv.DictReader(file)}
     assert float(rows["doze"]["q50"]) == pytest.approx(100 * 40 * 40 / (160 * 96), abs=1e-3)
     assert (out / "archive").resolve() == archive.resolve()
+
+
+def test_a_video_of_others_alone_is_in_the_training_part(
+    archive: Path, ethogram: Path, tmp_path: Path, write_via: WriteVia, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that truth and split name the same videos."""
+    write_video(archive / "reserve" / "cam0" / "deer.mp4", 99)
+    deer = {"11_deer": ("11", [0.4], [2, 10, 10, 60, 40], {"1": "3", "3": "0"})}
+    path = write_via(
+        tmp_path / "one.json", [*VIDEOS, "cam0/deer.mp4"], [*BEHAVIOURS, "other"], boxes() | deer
+    )
+    status, text, _ = run(capsys, [path], archive, tmp_path / "set", ethogram)
+    (archive / "reserve" / "cam0" / "deer.mp4").unlink()
+    assert status == 0
+    assert "note: 1 videos with boxes of other alone are in the training part" in text
+    part_of = read_split(tmp_path / "set")
+    assert part_of is not None
+    assert part_of["reserve/cam0/deer.mp4"] == "train"
+    assert len(part_of) == 11
 
 
 def test_the_defects_are_a_table_for_people(

@@ -90,8 +90,9 @@ def make_weights(
     assert settings.out is not None
     ethogram = load_ethogram(CONFIGS / "ethogram_crane.yaml")
     windows = training.windows(settings, settings.out)
-    before = None if settings.initial is None else card_of(settings.initial)
-    start = None if settings.initial is None else describe_start(settings.initial, before)
+    initial = None if settings.initial is None else settings.initial.file
+    before = None if initial is None else card_of(initial)
+    start = None if initial is None else describe_start(initial, before)
     summary = train_archive(settings)
     unseen = test.windows(settings, settings.out)
     network, _ = load_checkpoint(Path(summary["weights"]))

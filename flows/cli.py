@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flows.commands.ablation import add_ablate, add_sweep
 from flows.commands.evaluate import add_evaluate
 from flows.errors import AviaflowError
 from model.errors import ModelError
@@ -60,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         _annotations,
         _train,
         add_evaluate,
+        add_ablate,
+        add_sweep,
         _schedule,
         _models,
         _doctor,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from flows.commands.ablation import add_ablate, add_sweep
 from flows.commands.annotations import add_annotations
 from flows.commands.doctor import add_doctor
 from flows.commands.evaluate import add_evaluate
@@ -62,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         add_annotations,
         add_train,
         add_evaluate,
+        add_ablate,
+        add_sweep,
         add_schedule,
         add_models,
         add_doctor,

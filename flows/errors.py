@@ -35,6 +35,10 @@ class AblationError(AviaflowError):
     """The kept cells of a table cannot be used together."""
 
 
+class LockedError(AviaflowError):
+    """Another process is at work on this."""
+
+
 class TrainingError(AviaflowError):
     """A training cannot start, go on from its checkpoint, or come to its end."""
 

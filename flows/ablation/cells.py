@@ -1,8 +1,8 @@
 """Tables of training runs: cells that are kept as they are finished, and what they add up to over seeds.
 
 A cell is one training: a variant (a loss weighting, or a point of a grid) with a seed. Each finished cell is a
-JSON file of its own, so that a table can be spread over days and processes and is never trained twice. How a
-cell is trained is passed in.
+JSON file of its own, so that a table can be spread over days and processes and no cell is trained twice. How
+a cell is trained is passed in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from flows.errors import AblationError
+from flows.ablation.locks import held
+from flows.errors import AblationError, LockedError
 from flows.evaluation.box_scores import instance_rankings
 from flows.evaluation.evaluate import true_boxes
 from flows.evaluation.instances import score_windows
@@ -46,9 +47,19 @@ class Cell:
             raise ValueError(f"a variant is letters, digits and any of _ . , = + -, got {self.variant!r}")
 
     @property
+    def name(self) -> str:
+        """Variant and seed, as its files are called."""
+        return f"{self.variant}-seed{self.seed}"
+
+    @property
     def file_name(self) -> str:
         """Where its result is kept."""
-        return f"{self.variant}-seed{self.seed}.json"
+        return f"{self.name}.json"
+
+    @property
+    def checkpoint_name(self) -> str:
+        """Where its training may be kept until it is finished."""
+        return f"{self.name}.partial.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ class CellResult:
     seed: int
     scores: CellScores
     seconds: float
-    """Time that training and measuring took."""
+    """Time that training and measuring took the process that finished it."""
     facts: dict[str, Fact]
     """What the training adds, as its hardware and command."""
 
@@ -99,6 +110,12 @@ def grid_variant(alpha: float, lambda_base: float) -> str:
     return f"alpha={alpha:g},lambda_base={lambda_base:g}"
 
 
+def grid_point(variant: str) -> tuple[float, float]:
+    """Alpha and lambda_base of a name that :func:`grid_variant` gave."""
+    alpha, base = (float(part.partition("=")[2]) for part in variant.split(","))
+    return alpha, base
+
+
 def run_cells(
     cells: Sequence[Cell],
     train_cell: TrainCell,
@@ -107,14 +124,16 @@ def run_cells(
     *,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[CellResult]:
-    """Train what is not there yet and return all cells, in the order given.
+    """Train what is not there yet and return the finished cells, in the order given.
 
     Each result is published in one step when it is finished; whatever ends this, the same call goes on from
-    there, and several processes may work on one folder.
+    there. Several processes may work on one folder: a cell that another one is training is left to it, and is
+    not among those returned.
 
     Args:
         cells: the table.
-        train_cell: trains and measures one cell.
+        train_cell: trains and measures one cell; what it keeps under the cell's ``checkpoint_name`` is deleted
+            when the cell is finished.
         folder: of the results.
         protocol: everything that all cells have in common, as the budget of clips and the test seeds.
         progress: called with lines of words.
@@ -125,19 +144,32 @@ def run_cells(
     check_protocol(folder, protocol)
     results = []
     for number, cell in enumerate(cells, start=1):
-        path = folder / cell.file_name
         name = f"cell {number} of {len(cells)}, {cell.variant} with seed {cell.seed}"
+        path = folder / cell.file_name
         if not path.exists():
             progress(f"{name}: training")
-            started = time.monotonic()
-            scores, facts = train_cell(cell)
-            seconds = time.monotonic() - started
-            result = CellResult(cell.variant, cell.seed, scores, seconds, dict(facts))
-            _publish(path, TypeAdapter(CellResult).dump_json(result, indent=1) + b"\n")
+            try:
+                _finish_cell(cell, train_cell, folder)
+            except LockedError as error:
+                progress(f"{name}: left to another process ({error})")
+                continue
         result = read_cell(path)
+        (folder / cell.checkpoint_name).unlink(missing_ok=True)
         progress(f"{name}: mAP {result.scores.mean_average_precision:.3f}")
         results.append(result)
     return results
+
+
+def _finish_cell(cell: Cell, train_cell: TrainCell, folder: Path) -> None:
+    path = folder / cell.file_name
+    with held(folder / f"{cell.name}.lock"):
+        if path.exists():  # another process has finished it since
+            return
+        started = time.monotonic()
+        scores, facts = train_cell(cell)
+        seconds = time.monotonic() - started
+        result = CellResult(cell.variant, cell.seed, scores, seconds, dict(facts))
+        publish(path, TypeAdapter(CellResult).dump_json(result, indent=1) + b"\n")
 
 
 def check_protocol(folder: Path, protocol: Mapping[str, Fact]) -> None:
@@ -148,9 +180,10 @@ def check_protocol(folder: Path, protocol: Mapping[str, Fact]) -> None:
     """
     path = folder / PROTOCOL
     folder.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        _publish(path, json.dumps(dict(protocol), indent=1).encode() + b"\n")
-    stored = json.loads(path.read_bytes())
+    with held(folder / "protocol.lock", wait=True):
+        if not path.exists():
+            publish(path, json.dumps(dict(protocol), indent=1).encode() + b"\n")
+    stored = read_protocol(folder)
     differing = [key for key in {**stored, **protocol} if stored.get(key) != protocol.get(key)]
     if differing:
         key = differing[0]
@@ -158,6 +191,21 @@ def check_protocol(folder: Path, protocol: Mapping[str, Fact]) -> None:
             f"{path}: this table was begun with {key} {stored.get(key)!r}, now it is {protocol.get(key)!r}; "
             "name another folder, or the same settings"
         )
+
+
+def read_protocol(folder: Path) -> dict[str, Fact]:
+    """What all cells of a folder have in common.
+
+    Raises:
+        AblationError: no table was begun there, or its protocol cannot be read.
+    """
+    path = folder / PROTOCOL
+    try:
+        return TypeAdapter(dict[str, Fact]).validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise AblationError(f"{path}: there is no such file, no table was begun in this folder") from error
+    except ValidationError as error:
+        raise AblationError(f"{path}: no protocol of a table ({str(error).splitlines()[0]})") from error
 
 
 def read_cells(folder: Path) -> list[CellResult]:
@@ -212,7 +260,7 @@ def _known(values: NDArray[np.float64]) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
 
 
-def _publish(path: Path, content: bytes) -> None:
+def publish(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:

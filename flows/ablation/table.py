@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from flows.ablation.cells import CellResult, grid_variant
+from flows.ablation.cells import CellResult, Fact, grid_variant
 from flows.errors import AblationError
 from model.bootstrap import percentile_interval
 
@@ -111,13 +111,34 @@ def _per_class(cells: Sequence[CellResult]) -> dict[str, float | None]:
     return means
 
 
-def render_ablation(rows: Sequence[VariantSummary], control: str, notes: Sequence[str] = ()) -> str:
-    """Tables 3 and 4 as Markdown: mAP in per cent with its intervals, and average precision by behaviour.
+def mean_facts(results: Sequence[CellResult], names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """By variant and name, the mean over seeds of numbers among the cells' facts; None where no cell has one."""
+    means: dict[str, dict[str, float | None]] = {}
+    for variant in dict.fromkeys(result.variant for result in results):
+        facts = [result.facts for result in results if result.variant == variant]
+        means[variant] = {name: _mean_known([fact.get(name) for fact in facts]) for name in names}
+    return means
+
+
+def _mean_known(values: Sequence[Fact]) -> float | None:
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    return float(np.mean(numbers)) if numbers else None
+
+
+def render_ablation(
+    rows: Sequence[VariantSummary],
+    control: str,
+    notes: Sequence[str] = (),
+    facts: Mapping[str, Mapping[str, float | None]] | None = None,
+) -> str:
+    """Tables 3 and 4 as Markdown: mAP in per cent with its intervals, average precision by behaviour, and lambda.
 
     Args:
         rows: from :func:`summarise_variants`.
         control: the variant that differences are against.
         notes: sentences before the tables, as what was trained on what.
+        facts: ``mean_rho``, ``conflict_share``, ``mean_lambda`` and ``training_s`` of each variant, from
+            :func:`mean_facts`; without them there is no table of what the rules did.
     """
     scores = [
         [
@@ -135,16 +156,34 @@ def render_ablation(rows: Sequence[VariantSummary], control: str, notes: Sequenc
     against = (f"minus {control}", "95 % over seeds", "95 % over videos", "pairs")
     names = list(dict.fromkeys(name for row in rows for name in row.per_class))
     classes = [[row.variant, *(_percent(row.per_class.get(name)) for name in names)] for row in rows]
-    return "\n\n".join(
+    parts = [
+        *notes,
+        "Mean over seeds. Over seeds: t distribution. Over videos: bootstrap of the test videos with the "
+        "trained networks as they are. Differences are paired by seed and by video.",
+        _table([*header, *against], scores),
+        "Average precision of each behaviour in per cent, mean over seeds.",
+        _table(["weighting", *names], classes),
+    ]
+    return "\n\n".join(parts if facts is None else [*parts, *_rules(facts)])
+
+
+def _rules(facts: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """What each rule saw and did."""
+    lines = [
         [
-            *notes,
-            "Mean over seeds. Over seeds: t distribution. Over videos: bootstrap of the test videos with the "
-            "trained networks as they are. Differences are paired by seed and by video.",
-            _table([*header, *against], scores),
-            "Average precision of each behaviour in per cent, mean over seeds.",
-            _table(["weighting", *names], classes),
+            variant,
+            _digits(known["mean_rho"], 3),
+            _percent(known["conflict_share"]),
+            _digits(known["mean_lambda"], 4),
+            _digits(known["training_s"], 0),
         ]
-    )
+        for variant, known in facts.items()
+    ]
+    return [
+        "Rho is the cosine of the two gradients, in conflict where it is negative; lambda is the weight of the "
+        "motion gradient where the behaviour gradient is left as it is. Means over steps and seeds.",
+        _table(["weighting", "rho", "conflict % of steps", "lambda", "training s"], lines),
+    ]
 
 
 def render_sweep(
@@ -205,6 +244,10 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
+def _digits(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def _range(interval: Interval | None, sign: str = "") -> str:
     if interval is None:
         return "-"
@@ -212,5 +255,8 @@ def _range(interval: Interval | None, sign: str = "") -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Columns of one width, so that it reads as well without being rendered."""
+    widths = [max(3, *(len(line[k]) for line in (header, *rows))) for k in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in padded)

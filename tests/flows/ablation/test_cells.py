@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,11 +15,13 @@ from flows.ablation.cells import (
     CellScores,
     as_document,
     grid_cells,
+    grid_point,
     measure_cell,
     read_cells,
     run_cells,
     weighting_cells,
 )
+from flows.ablation.locks import held
 from flows.ablation.table import render_ablation, render_sweep, summarise_seeds, summarise_variants
 from flows.errors import AblationError
 from flows.evaluation.instances import evaluate
@@ -77,6 +81,32 @@ def test_a_table_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     ]
 
 
+def test_a_cell_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
+    trainer, lines = Trainer(), []
+    with held(tmp_path / "lgh-seed1.lock"):
+        results = run_cells(
+            weighting_cells(["fixed", "lgh"], [1]), trainer, tmp_path, PROTOCOL, progress=lines.append
+        )
+    assert [cell.variant for cell in trainer.asked] == ["fixed"]
+    assert [one.variant for one in results] == ["fixed"]
+    assert "cell 2 of 2, lgh with seed 1: left to another process" in lines[-1]
+    assert f"held by process {os.getpid()} " in lines[-1]
+
+
+def test_a_cell_that_was_finished_meanwhile_is_not_trained_again(tmp_path: Path) -> None:
+    class Overtaken(Trainer):
+        """While it trains the first cell, another process finishes the second one."""
+
+        def __call__(self, cell: Cell) -> tuple[CellScores, Mapping[str, str]]:
+            if not self.asked:
+                run_cells([Cell("lgh", 1)], Trainer(), tmp_path, PROTOCOL)
+            return super().__call__(cell)
+
+    trainer = Overtaken()
+    assert len(run_cells(weighting_cells(["fixed", "lgh"], [1]), trainer, tmp_path, PROTOCOL)) == 2
+    assert [cell.variant for cell in trainer.asked] == ["fixed"]
+
+
 def test_cells_of_another_protocol_are_refused(tmp_path: Path) -> None:
     cells = weighting_cells(["fixed"], [1])
     run_cells(cells, Trainer(), tmp_path, PROTOCOL)
@@ -98,6 +128,7 @@ def test_the_grid_has_a_cell_for_every_pair_and_seed() -> None:
     assert len({cell.file_name for cell in cells}) == 12
     assert [cell.seed for cell in cells] == [7] * 6 + [8] * 6
     assert cells[4] == Cell("alpha=0.2,lambda_base=0.1", 7, {"alpha": 0.2, "lambda_base": 0.1})
+    assert grid_point(cells[4].variant) == (0.2, 0.1)
     with pytest.raises(ValueError, match="got 'a/b'"):
         Cell("a/b", 1)
 
@@ -149,20 +180,38 @@ def test_what_cannot_be_compared_is_refused() -> None:
         summarise_variants([result("lgh", 1, 0.5), result("lgh", 2, 0.5, (0.5,))], None)
 
 
+def squeezed(markdown: str) -> str:
+    """Without the spaces that make columns of one width."""
+    return re.sub(" +", " ", markdown)
+
+
+def test_columns_have_one_width() -> None:
+    text = render_ablation(summarise_variants([result("fixed", 1, 0.5)], "fixed"), "fixed")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in lines[:3]}) == 1
+    assert {len(line) for line in lines[3:]} == {len("| weighting | walk  | never |")}
+
+
 def test_tables_as_markdown() -> None:
     results = [result("fixed", s, 0.5 + 0.1 * s) for s in (1, 2)] + [
         result("lgh", s, 0.51 + 0.1 * s) for s in (1, 2)
     ]
-    text = render_ablation(summarise_variants(results, "fixed"), "fixed", ["plumbing check, not a result"])
+    facts = {"mean_rho": -0.125, "conflict_share": 0.5, "mean_lambda": None, "training_s": 60.4}
+    text = squeezed(
+        render_ablation(
+            summarise_variants(results, "fixed"), "fixed", ["plumbing check, not a result"], {"lgh": facts}
+        )
+    )
     assert text.startswith("plumbing check, not a result\n\n")
-    assert "| fixed | 2 | 65.00 | 7.07 | 1.47 to 128.53 | 40.50 to 59.50 | control |  |  |  |" in text
+    assert "| fixed | 2 | 65.00 | 7.07 | 1.47 to 128.53 | 40.50 to 59.50 | control | | | |" in text
     assert "| +1.00 | +1.00 to +1.00 | +0.00 to +0.00 | 2 |" in text
     assert "| weighting | walk | never |" in text
     assert "| lgh | 66.00 | - |" in text
+    assert text.endswith("| lgh | -0.125 | 50.00 | - | 60 |")
 
     grid = [result(cell.variant, cell.seed, 0.6) for cell in grid_cells([0.2], [0.05, 0.1], [1])]
     grid += [result("alpha=0.2,lambda_base=0.1", 2, 0.7)]
-    lines = render_sweep(summarise_variants(grid, None), [0.0, 0.2], [0.05, 0.1]).splitlines()
+    lines = squeezed(render_sweep(summarise_variants(grid, None), [0.0, 0.2], [0.05, 0.1])).splitlines()
     assert lines[2] == "| alpha \\ lambda_base | 0.05 | 0.1 |"
     assert lines[4:6] == ["| 0 | - | - |", "| 0.2 | 60.00 (1) | 65.00 ± 63.53 (2) |"]
     assert lines[-1] == "Highest mean: alpha=0.2,lambda_base=0.1, 65.00 %."

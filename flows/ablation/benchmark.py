@@ -1,0 +1,139 @@
+"""What the cells of a table are trained and tested on: two reserves, simulated where none are given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from flows.ablation.cells import Fact, publish
+from flows.ablation.locks import held
+from flows.errors import AblationError
+from flows.evaluation.reserve import open_reserve
+from flows.training.embedded import SOCIAL_BOOST, TEST_CAMERAS, TEST_SEED, TRAINING_SEED
+from flows.training.settings import TrainSettings
+from flows.training.train import cut_windows
+from workers.clips import WindowSet, open_windows
+from workers.simulate.archive import simulate_archive
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedReserve:
+    """What the simulator is asked for; each camera records once."""
+
+    seed: int
+    cameras: int
+    seconds: int
+    social_boost: float = 1.0
+
+
+TRAINING = SimulatedReserve(TRAINING_SEED, 90, 40, SOCIAL_BOOST)
+TEST = SimulatedReserve(TEST_SEED, TEST_CAMERAS, 40)
+QUICK_TRAINING = SimulatedReserve(TRAINING_SEED, 2, 8, SOCIAL_BOOST)
+QUICK_TEST = SimulatedReserve(TEST_SEED, 2, 8)
+"""Enough to see that everything works, and no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Windows to train on and windows to test on."""
+
+    training: Path
+    """Folder of windows."""
+    test: Path
+    facts: dict[str, Fact]
+    """What a table's protocol says of them; the same for the same pixels and truth, wherever they lie."""
+
+
+def prepare_benchmark(
+    settings: TrainSettings,
+    out: Path,
+    num_behaviours: int,
+    *,
+    quick: bool,
+    workers: int,
+    progress: Callable[[str], None],
+) -> Benchmark:
+    """Simulate what is not given, cut the windows, each once; other processes wait meanwhile.
+
+    Args:
+        settings: name the reserves, or neither.
+        out: gets ``benchmark`` with the simulated reserves, and ``windows``.
+        num_behaviours: of the ethogram.
+        quick: simulate tiny ones.
+        workers: processes that render; 1 renders in this one.
+        progress: called with lines of words.
+
+    Raises:
+        AblationError: only one of the two reserves is named, or its labels are not the ethogram's.
+        TruthMissingError: a reserve lacks a file.
+        BadTruthError: its truth and its archive do not fit together.
+    """
+    if (settings.data is None) != (settings.test is None):
+        given, missing = ("--data", "--test") if settings.test is None else ("--test", "--data")
+        raise AblationError(f"{given} is named without {missing}: name both, or neither to simulate both")
+    out.mkdir(parents=True, exist_ok=True)
+    with held(out / "benchmark.lock", wait=True):
+        training, test = settings.data, settings.test
+        if training is None or test is None:
+            plans = (QUICK_TRAINING, QUICK_TEST) if quick else (TRAINING, TEST)
+            training, test = (
+                _simulated(out / "benchmark" / name, plan, workers, progress)
+                for name, plan in zip(("train", "test"), plans, strict=True)
+            )
+        simulated = all(open_reserve(root).simulated for root in (training, test))
+        folders = [cut_windows(root, settings, out) for root in (training, test)]
+    facts: dict[str, Fact] = {"simulated": simulated}
+    for name, root, folder in zip(("training", "test"), (training, test), folders, strict=True):
+        windows = open_windows(folder)
+        highest = int(windows.label.max(initial=-1)) + 1
+        if highest > num_behaviours:
+            raise AblationError(
+                f"{root / 'truth' / 'boxes.csv'}: label {highest}, but the ethogram has {num_behaviours} "
+                "behaviours: name the ethogram of these annotations under 'ethogram' in the --config"
+            )
+        facts |= {
+            f"{name}_videos": len(windows.light),
+            f"{name}_keyframes": len(windows.grid),
+            f"{name}_digest": windows_digest(windows),
+        }
+    return Benchmark(folders[0], folders[1], facts)
+
+
+def windows_digest(windows: WindowSet) -> str:
+    """First 16 hex digits of the SHA-256 of the boxes, labels and times, and of each video's first frame."""
+    digest = hashlib.sha256()
+    for name in sorted(field.name for field in fields(windows)):
+        value = getattr(windows, name)
+        if name == "frames":  # gigabytes: a frame of each video stands for the rest
+            digest.update(str(value.shape).encode())
+            value = value[windows.video_start[:-1]]
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _simulated(root: Path, plan: SimulatedReserve, workers: int, progress: Callable[[str], None]) -> Path:
+    ready, described = root / "READY.json", json.dumps(asdict(plan)) + "\n"
+    if ready.exists() and ready.read_text() == described:
+        return root
+    if ready.exists():
+        raise AblationError(
+            f"{root}: simulated with {ready.read_text().strip()}, now wanted with {described.strip()}; "
+            "name another folder with --out"
+        )
+    progress(f"simulating {plan.cameras} cameras of {plan.seconds} s, seed {plan.seed}")
+    simulate_archive(
+        root,
+        videos=plan.cameras,
+        seconds=plan.seconds,
+        seed=plan.seed,
+        workers=workers,
+        videos_per_camera=1,
+        social_boost=plan.social_boost,
+    )
+    publish(ready, described.encode())
+    return root

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from flows.ablation.locks import held
+from flows.errors import LockedError
+
+HOLDER = """
+import pathlib, sys, time
+from flows.ablation.locks import held
+with held(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_has_one_holder_who_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cell.lock"
+    with held(path):
+        with (
+            pytest.raises(LockedError, match=rf"cell.lock: held by process {os.getpid()} on \S+"),
+            held(path),
+        ):
+            pass
+        assert path.exists()
+    assert not path.exists()
+    with held(path):
+        pass
+
+
+def test_a_lock_is_let_go_when_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), held(tmp_path / "lock"):
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "cell.lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(LockedError, match=f"process {holder.pid} "), held(path):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert path.exists()
+    with held(path):
+        assert f"process {os.getpid()} " in path.read_text()
+
+
+def test_who_waits_gets_the_lock_that_is_there_and_not_the_one_that_was_removed(tmp_path: Path) -> None:
+    path, entered = tmp_path / "lock", []
+
+    def wait() -> None:
+        with held(path, wait=True):
+            entered.append(path.exists())
+            with pytest.raises(LockedError), held(path):
+                pass
+
+    with held(path):
+        waiters = [threading.Thread(target=wait) for _ in range(3)]
+        for waiter in waiters:
+            waiter.start()
+        waiters[0].join(0.2)
+        assert entered == []
+    for waiter in waiters:
+        waiter.join()
+    assert entered == [True, True, True]
+    assert not path.exists()

@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
+# Tests run in this many processes; -n 0 where a debugger is wanted.
+PROCESSES := 2
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
 
 .PHONY: setup demo test test-all check lint types imports bench weights clean
 
@@ -20,10 +23,10 @@ demo: $(READY)
 	$(BIN)/aviaflow demo $(DEMO)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not chaos"
+	$(PYTEST) -m "not slow and not gpu and not chaos"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: lint types imports test
 

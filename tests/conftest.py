@@ -1,16 +1,44 @@
-"""Fixtures that tests of several packages share."""
+"""Fixtures that tests of several packages share, and how the tests share a machine."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+# Before torch is imported. Its networks are tiny here, and where processors are shared two threads that wait
+# for each other at every layer take five times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ViaWriter = Callable[..., Path]
 VIA_BEHAVIOUR, VIA_INDIVIDUAL, VIA_MOTION, VIA_BOUT, VIA_ANNOTATOR, VIA_SEVERAL = "1", "2", "3", "4", "5", "6"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes one takes a whole file, and one takes all files that need Ray: they share a cluster."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FilesTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if needs_ray(file) else file
+
+    return FilesTogether(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of several processes one begins with the tests that take longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not needs_ray(item.nodeid.partition("::")[0]))
+
+
+def needs_ray(file: str) -> bool:
+    return file.startswith("tests/integration/") or file == "tests/workers/test_stream.py"
 
 
 def _attribute(name: str, anchor: str, kind: int, options: Sequence[str] = ()) -> dict[str, Any]:

@@ -34,8 +34,10 @@ def run_archive(
     if night.lookup.nothing_to_do:
         return summarise(night, [], time.perf_counter() - started)
     from flows.nightly.flow import nightly
+    from flows.nightly.server import temporary_server
 
-    summary: dict[str, Any] = nightly(archive, out, settings.model_dump(mode="json"), address, reprocess)
+    with temporary_server():
+        summary: dict[str, Any] = nightly(archive, out, settings.model_dump(mode="json"), address, reprocess)
     return summary
 
 

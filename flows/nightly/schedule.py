@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
+import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from flows.errors import ScheduleError
+from flows.nightly.server import prefect_server
 from flows.quiet import notice, quiet_prefect
 from flows.settings import Settings
-
-SERVER_START_S = 300.0
-STOP_S = 10.0
 
 
 def serve_nightly(
@@ -31,7 +25,7 @@ def serve_nightly(
     address: str | None = None,
     reprocess: bool = False,
 ) -> None:
-    """Serve the nightly flow until interrupted.
+    """Serve the nightly flow until SIGINT or SIGTERM; the server that it started ends with it.
 
     Args:
         archive: folder of videos.
@@ -46,7 +40,7 @@ def serve_nightly(
         ScheduleError: the cron is not understood, or no Prefect server could be started.
     """
     quiet_prefect()
-    with prefect_server() as api:
+    with _sigterm_as_interrupt(), prefect_server() as api:
         # Read at import: the address must be set before.
         from prefect.schedules import Cron
 
@@ -56,6 +50,8 @@ def serve_nightly(
             schedule = Cron(cron, timezone=zone)
         except ValueError as error:
             raise ScheduleError(f"cron {cron!r} in {zone}: {error}") from error
+        # Prefect's own handler of SIGTERM ends what it should, but leaves a coroutine behind.
+        warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
         notice(f"serving nightly runs of {archive} into {out} at {cron!r} ({zone})\nPrefect API {api}")
         nightly.serve(
             name="aviaflow-nightly",
@@ -73,54 +69,19 @@ def serve_nightly(
 
 
 @contextmanager
-def prefect_server() -> Iterator[str]:
-    """The API of the configured Prefect server, or of one started on loopback and stopped afterwards."""
-    configured = os.environ.get("PREFECT_API_URL")
-    if configured:
-        yield configured
-        return
-    port = _free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    # In a session of its own, or Ctrl-C would end it before the deployment's schedule is paused.
-    server = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM, with which systemd stops a service, unwinds what SIGINT unwinds, also while the server starts."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        _wait_until_healthy(api, server)
-        os.environ["PREFECT_API_URL"] = api
-        yield api
+        yield
     finally:
-        os.environ.pop("PREFECT_API_URL", None)
-        server.terminate()
-        try:
-            server.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _absolute(uri: str) -> str:
     """A folder as it is found from any working directory; an address as it is."""
     return uri if "://" in uri else str(Path(uri).resolve())
-
-
-def _wait_until_healthy(api: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + SERVER_START_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise ScheduleError(
-                f"Prefect's server ended with status {server.returncode}; `prefect server start` says why"
-            )
-        try:
-            with urllib.request.urlopen(f"{api}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise ScheduleError(f"Prefect's server did not answer at {api} within {SERVER_START_S:.0f} s")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

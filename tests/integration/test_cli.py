@@ -1,4 +1,7 @@
-"""The command line as a user and other tools meet it: Prefect and Ray included, in processes of its own."""
+"""The command line as a user and other tools meet it: Prefect and Ray included, in processes of its own.
+
+A process costs seconds of imports, so what needs none of its own is called in this one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from typing import Any
 import httpx
 import pytest
 
-START_S, RUN_S = 180.0, 500.0
+from flows.cli import main
+
+START_S, RUN_S, END_S = 180.0, 500.0, 60.0
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def aviaflow(*arguments: object, prefect_home: Path) -> subprocess.CompletedProcess[str]:
@@ -33,8 +39,35 @@ def aviaflow(*arguments: object, prefect_home: Path) -> subprocess.CompletedProc
     )
 
 
+@pytest.fixture
+def aviaflow_here(capfd: pytest.CaptureFixture[str]) -> Here:
+    """Run a command to its end in this process."""
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        given = [str(argument) for argument in arguments]
+        capfd.readouterr()
+        try:
+            status = main(given)
+        except SystemExit as end:
+            status = int(str(end.code))
+        return subprocess.CompletedProcess(given, status, *capfd.readouterr())
+
+    return call
+
+
+def servers_of_session(leader: int) -> list[Path]:
+    """Prefect's servers that run in a session, as folders of /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            _state, _parent, _group, session, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(session) == leader and b"prefect.server" in (stat.parent / "cmdline").read_bytes():
+                found.append(stat.parent)
+    return found
+
+
 def end_session(leader: int) -> None:
-    """End what a killed run left: Prefect's server outlives its client."""
+    """End what a killed run left: Ray's processes take their time."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
@@ -57,8 +90,15 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_same_command(
             assert run.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < deadline, "the run stored nothing"
             time.sleep(0.02)
+        assert servers_of_session(run.pid)
+        run.kill()
+        run.wait()
+        deadline = time.monotonic() + END_S
+        while servers_of_session(run.pid):
+            assert time.monotonic() < deadline, "Prefect's server outlives the run"
+            time.sleep(0.1)
     finally:
-        run.send_signal(signal.SIGKILL)
+        run.kill()
         run.wait()
         end_session(run.pid)
     assert not list(store.glob("events/**/*.parquet"))
@@ -71,7 +111,6 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_same_command(
     same_results(first_run[0], store)
 
 
-@pytest.mark.slow  # waits for the next minute, beside a server of its own
 def test_a_scheduled_run_starts_by_itself_and_is_seen_through_prefects_api(
     reserve: Path,
     first_run: tuple[Path, dict[str, Any]],
@@ -87,22 +126,29 @@ def test_a_scheduled_run_starts_by_itself_and_is_seen_through_prefects_api(
             [*command, "--cron", "* * * * *", "--timezone", "UTC"],
             stdout=stderr,
             stderr=stderr,
-            env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
+            env={
+                **os.environ,
+                "PREFECT_HOME": str(tmp_path / "prefect"),
+                "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+            },
             cwd=tmp_path,
         )
     try:
-        run = wait_for_first_run(serving, said)
+        api, run = wait_for_first_run(serving, said)
     finally:
-        serving.send_signal(signal.SIGINT)
-        serving.wait(90)
+        serving.terminate()  # where tests run in the background SIGINT is ignored
+        status = serving.wait(END_S)
+    assert status == 0, said.read_text()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{api}/health")
     assert run["state_type"] == "COMPLETED"
     assert run["auto_scheduled"]
     assert run["name"] == f"nightly-{reserve / 'archive'}"
     same_results(first_run[0], store)
 
 
-def wait_for_first_run(serving: subprocess.Popen[bytes], said: Path) -> dict[str, Any]:
-    """The first flow run that has ended, as the API that the schedule names on stderr shows it."""
+def wait_for_first_run(serving: subprocess.Popen[bytes], said: Path) -> tuple[str, dict[str, Any]]:
+    """The API that the schedule names on stderr, and the first flow run that has ended, as it shows it."""
     deadline = time.monotonic() + RUN_S
     ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
     while time.monotonic() < deadline:
@@ -113,7 +159,7 @@ def wait_for_first_run(serving: subprocess.Popen[bytes], said: Path) -> dict[str
                 answer = httpx.post(f"{api[1]}/flow_runs/filter", json={"flow_runs": ended}, timeout=30.0)
                 if answer.is_success and answer.json():
                     first: dict[str, Any] = answer.json()[0]
-                    return first
+                    return api[1], first
         time.sleep(1.0)
     raise AssertionError(f"no run ended within {RUN_S:.0f} s; it said: {said.read_text()}")
 
@@ -128,16 +174,10 @@ def test_a_run_with_nothing_to_do_starts_neither_prefect_nor_ray(
     assert not (tmp_path / "prefect").exists()
 
 
-def test_a_dry_run_says_what_would_be_done_and_stores_no_rows(reserve: Path, tmp_path: Path) -> None:
-    planned = aviaflow(
-        "run",
-        reserve / "archive",
-        "--out",
-        tmp_path / "s",
-        "--dry-run",
-        "--json",
-        prefect_home=tmp_path / "p",
-    )
+def test_a_dry_run_says_what_would_be_done_and_stores_no_rows(
+    cluster: int, reserve: Path, aviaflow_here: Here, tmp_path: Path
+) -> None:
+    planned = aviaflow_here("run", reserve / "archive", "--out", tmp_path / "s", "--dry-run", "--json")
     assert planned.returncode == 0, planned.stderr
     plan = json.loads(planned.stdout)
     assert (plan["to_score"], plan["done"]) == (2, 0)
@@ -147,13 +187,13 @@ def test_a_dry_run_says_what_would_be_done_and_stores_no_rows(reserve: Path, tmp
 
 
 def test_a_question_in_sql_is_answered_as_a_table_and_as_json(
-    first_run: tuple[Path, dict[str, Any]], tmp_path: Path
+    first_run: tuple[Path, dict[str, Any]], aviaflow_here: Here, tmp_path: Path
 ) -> None:
     store, summary = first_run
     sql = "SELECT count(*) AS n FROM individuals"
     table = aviaflow("query", store, sql, prefect_home=tmp_path)
     assert table.stdout.split() == ["n", str(summary["individuals"])]
-    rows = json.loads(aviaflow("query", store, sql, "--json", prefect_home=tmp_path).stdout)
+    rows = json.loads(aviaflow_here("query", store, sql, "--json").stdout)
     assert rows == [{"n": summary["individuals"]}]
 
 
@@ -168,12 +208,25 @@ def test_a_question_in_sql_is_answered_as_a_table_and_as_json(
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(
-    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...],
+    said: str,
+    aviaflow_here: Here,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "no-store-here").mkdir()
     (tmp_path / "no-store-here" / "something.txt").write_text("not a store")
     monkeypatch.chdir(tmp_path)
-    failed = aviaflow(*arguments, prefect_home=tmp_path)
+    assert_one_clear_line(aviaflow_here(*arguments), said)
+
+
+def test_nothing_else_is_said_by_a_process_of_its_own(tmp_path: Path) -> None:
+    missing = tmp_path / "no-such-folder"
+    failed = aviaflow("run", missing, "--out", tmp_path / "store", prefect_home=tmp_path)
+    assert_one_clear_line(failed, "no-such-folder")
+
+
+def assert_one_clear_line(failed: subprocess.CompletedProcess[str], said: str) -> None:
     assert failed.returncode == 1
     assert failed.stdout == ""
     lines = failed.stderr.strip().splitlines()

@@ -122,7 +122,7 @@ def test_learning_rate_warms_up_and_falls_to_zero_at_the_end_of_the_budget() -> 
 
 def test_training_learns_to_tell_blinking_from_still() -> None:
     windows = scene()
-    recipe = Recipe(total_clips=120, learning_rate=3e-3, augmentation=NO_AUGMENTATION, warmup_steps=5)
+    recipe = Recipe(total_clips=160, learning_rate=2e-3, augmentation=NO_AUGMENTATION, warmup_steps=5)
     lines: list[str] = []
     network = train(windows, NAMES, recipe, lines.append)
     scores = evaluate(network, windows)

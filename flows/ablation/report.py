@@ -184,10 +184,8 @@ def _machines(results: Sequence[CellResult]) -> list[str]:
 def _machine(facts: Mapping[str, Fact]) -> str:
     device = facts.get("device", "cpu")
     beside = "" if device == "cpu" else f" with {device}"
-    return (
-        f"{facts.get('processor')}{beside}, {facts.get('threads')} threads of {facts.get('cores')} cores, "
-        f"torch {facts.get('torch')}"
-    )
+    threads = f"{facts.get('threads')} of {facts.get('cores')} cores"
+    return f"{facts.get('processor')}{beside}, {threads}, torch {facts.get('torch')}"
 
 
 def _ordinal(every: Fact) -> str:

@@ -112,7 +112,7 @@ def _per_class(cells: Sequence[CellResult]) -> dict[str, float | None]:
 
 
 def mean_facts(results: Sequence[CellResult], names: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """By variant and name, the mean over seeds of numbers among the cells' facts; None where no cell has one."""
+    """By variant and name, the mean over seeds of numbers among the cells' facts; None where a cell has none."""
     means: dict[str, dict[str, float | None]] = {}
     for variant in dict.fromkeys(result.variant for result in results):
         facts = [result.facts for result in results if result.variant == variant]
@@ -122,7 +122,7 @@ def mean_facts(results: Sequence[CellResult], names: Sequence[str]) -> dict[str,
 
 def _mean_known(values: Sequence[Fact]) -> float | None:
     numbers = [float(value) for value in values if isinstance(value, int | float)]
-    return float(np.mean(numbers)) if numbers else None
+    return float(np.mean(numbers)) if len(numbers) == len(values) else None
 
 
 def render_ablation(

@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from flows.ablation.cells import (
     Cell,
@@ -22,7 +25,13 @@ from flows.ablation.cells import (
     weighting_cells,
 )
 from flows.ablation.locks import held
-from flows.ablation.table import render_ablation, render_sweep, summarise_seeds, summarise_variants
+from flows.ablation.table import (
+    mean_facts,
+    render_ablation,
+    render_sweep,
+    summarise_seeds,
+    summarise_variants,
+)
 from flows.errors import AblationError
 from flows.evaluation.instances import evaluate
 from model.network import ActionNetwork
@@ -93,18 +102,24 @@ def test_a_cell_that_another_process_trains_is_left_to_it(tmp_path: Path) -> Non
     assert f"held by process {os.getpid()} " in lines[-1]
 
 
-def test_a_cell_that_was_finished_meanwhile_is_not_trained_again(tmp_path: Path) -> None:
-    class Overtaken(Trainer):
-        """While it trains the first cell, another process finishes the second one."""
+def test_a_cell_that_was_finished_before_its_lock_was_got_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer()
 
-        def __call__(self, cell: Cell) -> tuple[CellScores, Mapping[str, str]]:
-            if not self.asked:
-                run_cells([Cell("lgh", 1)], Trainer(), tmp_path, PROTOCOL)
-            return super().__call__(cell)
+    @contextmanager
+    def late(path: Path, *, wait: bool = False) -> Iterator[None]:
+        """Another process finishes the cell while this one waits for its turn."""
+        with held(path, wait=wait):
+            if path.name == "lgh-seed1.lock":
+                finished = result("lgh", 1, 0.875)
+                (tmp_path / "lgh-seed1.json").write_bytes(TypeAdapter(CellResult).dump_json(finished))
+            yield
 
-    trainer = Overtaken()
-    assert len(run_cells(weighting_cells(["fixed", "lgh"], [1]), trainer, tmp_path, PROTOCOL)) == 2
+    monkeypatch.setattr("flows.ablation.cells.held", late)
+    results = run_cells(weighting_cells(["fixed", "lgh"], [1]), trainer, tmp_path, PROTOCOL)
     assert [cell.variant for cell in trainer.asked] == ["fixed"]
+    assert results[1].scores.mean_average_precision == 0.875
 
 
 def test_cells_of_another_protocol_are_refused(tmp_path: Path) -> None:
@@ -171,6 +186,16 @@ def test_differences_are_paired_by_seed_and_by_video() -> None:
     assert lgh.difference.over_videos == pytest.approx((0.01 + 0.025 * 0.03, 0.01 + 0.975 * 0.03))
     assert pcgrad.difference is None
     assert lgh.per_class == {"walk": pytest.approx((0.72 + 0.54 + 0.10) / 3), "never": None}
+
+
+def test_a_fact_that_one_seed_lacks_has_no_mean() -> None:
+    pairs = zip(
+        (1, 2), ({"mean_rho": 0.1, "mean_lambda": 1.0}, {"mean_rho": -0.3, "mean_lambda": None}), strict=True
+    )
+    cells = [replace(result("pcgrad", seed, 0.5), facts=facts) for seed, facts in pairs]
+    assert mean_facts(cells, ["mean_rho", "mean_lambda"]) == {
+        "pcgrad": {"mean_rho": pytest.approx(-0.1), "mean_lambda": None}
+    }
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.errors import ScheduleError
 
-SERVER_START_S = 300.0
+SERVER_START_S = 300
 STOP_S = 10.0
 GUARD = f"""
 read -r nothing
@@ -68,7 +68,7 @@ def temporary_server() -> Iterator[None]:
     server = (
         SubprocessASGIServer()
     )  # the one instance that Prefect's clients ask for and that it stops at exit
-    server.start()
+    server.start(SERVER_START_S)
     assert server.server_process is not None
     with ends_with_this_process(server.server_process):
         yield
@@ -107,7 +107,7 @@ def _wait_until_healthy(api: str, server: subprocess.Popen[bytes]) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
-    raise ScheduleError(f"Prefect's server did not answer at {api} within {SERVER_START_S:.0f} s")
+    raise ScheduleError(f"Prefect's server did not answer at {api} within {SERVER_START_S} s")
 
 
 def _free_port() -> int:

@@ -1,8 +1,8 @@
 """The fast pathway's first convolution, with a weight gradient that a CPU computes ten times as fast.
 
 It has few channels and a kernel of five frames. PyTorch's own gradient of such a convolution took more than half
-of a training step of ``slowfast_small``. Here each tap of the kernel's time axis is a 2-D convolution over frames,
-all of them in one call.
+of a training step of ``slowfast_small``. Here the taps of the kernel's time axis are channels of a 2-D convolution of
+each frame.
 """
 
 from __future__ import annotations
@@ -86,11 +86,17 @@ def stem_weight_gradient(
     lead = taps - 1 - padding[0]
     padded = functional.pad(gradient.transpose(1, 2), (0, 0) * 3 + (lead, lead))
     by_tap = torch.stack([padded[:, taps - 1 - k : taps - 1 - k + frames] for k in range(taps)], dim=2)
-    of_frames: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
-        input.transpose(1, 2).reshape(batch * frames, channels, height, width),
-        torch.Size((taps * outputs, channels, *kernel)),
-        by_tap.reshape(batch * frames, taps * outputs, *gradient.shape[3:]),
-        stride[1:],
-        padding[1:],
+    frame_by_frame = zip(
+        input.transpose(1, 2).reshape(batch * frames, 1, channels, height, width),
+        by_tap.reshape(batch * frames, 1, taps * outputs, *gradient.shape[3:]),
+        strict=True,
     )
+    # Summed over all frames in one call, single precision loses another digit: 2e-5 against 2e-6 of the gradient.
+    shape = torch.Size((taps * outputs, channels, *kernel))
+    of_frames = torch.stack(
+        [
+            conv2d_weight(frame, shape, own, stride[1:], padding[1:])  # type: ignore[no-untyped-call]
+            for frame, own in frame_by_frame
+        ]
+    ).sum(dim=0)
     return of_frames.reshape(taps, outputs, channels, *kernel).permute(1, 2, 0, 3, 4)

@@ -25,7 +25,8 @@ def test_convolutions_are_counted_as_fvcore_counts_them() -> None:
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     small = ARCHITECTURES["slowfast_small"]
     analysis = fvcore.FlopCountAnalysis(
-        _OneInput(small.build().eval()), (torch.zeros(1, 3, 4, 32, 48), torch.zeros(1, 3, 16, 32, 48))
+        _OneInput(small.build().eval().requires_grad_(False)),
+        (torch.zeros(1, 3, 4, 32, 48), torch.zeros(1, 3, 16, 32, 48)),
     )
     assert count_cost(small, 6, (32, 48)).clip_macs == analysis.by_operator()["conv"]
 

@@ -59,6 +59,17 @@ def joined(batches: list[Batch]) -> Batch:
     )
 
 
+def _without_kinks(network: torch.nn.Module) -> None:
+    """Where a value rounds to the other side of a kink, its gradient is another: which values do, depends on the
+    processor. Smooth functions in place of the kinked ones leave nothing but rounding."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.ReLU):
+                setattr(module, name, torch.nn.SiLU())
+            if isinstance(child, torch.nn.MaxPool3d):
+                setattr(module, name, torch.nn.AvgPool3d(child.kernel_size, child.stride, child.padding))
+
+
 def trained(
     rule: str, norm: str, own_clips: slice, boxes_per_clip: list[int], reduction: Reduction, seed: int
 ) -> dict[str, torch.Tensor]:
@@ -69,6 +80,7 @@ def trained(
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             torch.nn.init.uniform_(module.weight, 0.1, 0.6)  # some start at zero, and let nothing through
+    _without_kinks(network)
     network.heads.dropout = SeededDropout(0.2)
     if norm == "frozen":
         freeze_batch_norm(network)

@@ -42,7 +42,7 @@ def ray_cluster(address: str | None = None) -> Iterator[int]:
             )
         else:
             ray.init(address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises a bare one where its node does not start in time
         where = "on this machine" if address is None else f"at {address}"
         raise ClusterError(f"no Ray cluster {where}: {' '.join(str(error).split())}") from error
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ def run_trials(
         return
     # What Tune would log for TensorBoard and as CSV says less than the cells do.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints a banner whatever it is told
     from ray import tune
 
     trial = tune.with_parameters(_trial, training=training, protocol=dict(protocol))
@@ -57,7 +59,9 @@ def run_trials(
             callbacks=[_ended_callback(progress, done, len(cells))],
         ),
     )
-    for result in tuner.fit():
+    with redirect_stdout(sys.stderr):  # stdout is for the table
+        results = tuner.fit()
+    for result in results:
         if result.error is not None:
             last = str(result.error).strip().splitlines()[-1]
             raise AblationError(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LEAST_SPREAD = 1.0
+"""Points of mAP from the lightest to the darkest colour at least: smaller differences do not look large."""
 _DPI = 150
 _SEEDS, _VIDEOS = "#1f5a96", "#e08a2e"
 
@@ -72,13 +74,15 @@ def plot_grid(
     figure = _figure(2.8 + 1.15 * len(lambdas), 2.2 + 0.62 * len(alphas), title)
     axes = figure.add_subplot()
     axes.set_facecolor("0.85")
-    image = axes.imshow(table, cmap="Blues", aspect="auto")
+    low, high = float(np.nanmin(table)), float(np.nanmax(table))
+    wider = max(0.0, LEAST_SPREAD - (high - low)) / 2
+    image = axes.imshow(table, cmap="Blues", aspect="auto", vmin=low - wider, vmax=high + wider)
     figure.colorbar(image, ax=axes, label="mAP, true boxes, %")
     axes.set_xticks(range(len(lambdas)), [f"{base:g}" for base in lambdas])
     axes.set_yticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
     axes.set_xlabel("lambda_base")
     axes.set_ylabel("alpha")
-    middle = np.nanmin(table) + 0.55 * (np.nanmax(table) - np.nanmin(table))
+    middle = low - wider + 0.55 * (high - low + 2 * wider)
     for (row, column), value in np.ndenumerate(table):
         score = by_variant.get(grid_variant(alphas[row], lambdas[column]))
         said = "-" if score is None else _said(score)

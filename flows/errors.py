@@ -31,6 +31,10 @@ class ScheduleError(AviaflowError):
     """The nightly deployment could not be served."""
 
 
+class PrefectServerError(AviaflowError):
+    """No Prefect server could be started."""
+
+
 class AblationError(AviaflowError):
     """The kept cells of a table cannot be used together."""
 

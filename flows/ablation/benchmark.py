@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from flows.ablation.cells import Fact, publish
+from flows.ablation.cells import Fact
 from flows.ablation.locks import held
 from flows.errors import AblationError
 from flows.evaluation.reserve import open_reserve
-from flows.training.embedded import SOCIAL_BOOST, TEST_CAMERAS, TEST_SEED, TRAINING_SEED
 from flows.training.settings import TrainSettings
+from flows.training.simulated import (
+    SOCIAL_BOOST,
+    TEST,
+    TEST_SEED,
+    TRAINING,
+    TRAINING_SEED,
+    SimulatedReserve,
+    simulate_once,
+)
 from flows.training.train import cut_windows
 from workers.clips import WindowSet, open_windows
-from workers.simulate.archive import simulate_archive
 
-
-@dataclass(frozen=True, slots=True)
-class SimulatedReserve:
-    """What the simulator is asked for; each camera records once."""
-
-    seed: int
-    cameras: int
-    seconds: int
-    social_boost: float = 1.0
-
-
-TRAINING = SimulatedReserve(TRAINING_SEED, 90, 40, SOCIAL_BOOST)
-TEST = SimulatedReserve(TEST_SEED, TEST_CAMERAS, 40)
-QUICK_TRAINING = SimulatedReserve(TRAINING_SEED, 2, 8, SOCIAL_BOOST)
+QUICK_TRAINING = SimulatedReserve(TRAINING_SEED, 2, 8, social_boost=SOCIAL_BOOST)
 QUICK_TEST = SimulatedReserve(TEST_SEED, 2, 8)
 """Enough to see that everything works, and no more."""
 
@@ -70,6 +63,7 @@ def prepare_benchmark(
 
     Raises:
         AblationError: only one of the two reserves is named, or its labels are not the ethogram's.
+        TrainingError: ``out`` holds another simulated reserve.
         TruthMissingError: a reserve lacks a file.
         BadTruthError: its truth and its archive do not fit together.
     """
@@ -81,10 +75,9 @@ def prepare_benchmark(
         training, test = settings.data, settings.test
         if training is None or test is None:
             plans = (QUICK_TRAINING, QUICK_TEST) if quick else (TRAINING, TEST)
-            training, test = (
-                _simulated(out / "benchmark" / name, plan, workers, progress)
-                for name, plan in zip(("train", "test"), plans, strict=True)
-            )
+            training, test = (out / "benchmark" / name for name in ("train", "test"))
+            for root, plan in zip((training, test), plans, strict=True):
+                simulate_once(root, plan, workers, progress)
         simulated = all(open_reserve(root).simulated for root in (training, test))
         folders = [cut_windows(root, settings, out) for root in (training, test)]
     facts: dict[str, Fact] = {"simulated": simulated}
@@ -114,26 +107,3 @@ def windows_digest(windows: WindowSet) -> str:
             value = value[windows.video_start[:-1]]
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _simulated(root: Path, plan: SimulatedReserve, workers: int, progress: Callable[[str], None]) -> Path:
-    ready, described = root / "READY.json", json.dumps(asdict(plan)) + "\n"
-    if ready.exists() and ready.read_text() == described:
-        return root
-    if ready.exists():
-        raise AblationError(
-            f"{root}: simulated with {ready.read_text().strip()}, now wanted with {described.strip()}; "
-            "name another folder with --out"
-        )
-    progress(f"simulating {plan.cameras} cameras of {plan.seconds} s, seed {plan.seed}")
-    simulate_archive(
-        root,
-        videos=plan.cameras,
-        seconds=plan.seconds,
-        seed=plan.seed,
-        workers=workers,
-        videos_per_camera=1,
-        social_boost=plan.social_boost,
-    )
-    publish(ready, described.encode())
-    return root

@@ -37,7 +37,8 @@ def serve_nightly(
         reprocess: also redo videos made with another model or settings.
 
     Raises:
-        ScheduleError: the cron is not understood, or no Prefect server could be started.
+        ScheduleError: the cron is not understood.
+        PrefectServerError: no Prefect server could be started.
     """
     quiet_prefect()
     with _sigterm_as_interrupt(), prefect_server() as api:

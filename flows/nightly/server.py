@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flows.errors import ScheduleError
+from flows.errors import PrefectServerError
 
 SERVER_START_S = 300
 STOP_S = 10.0
@@ -28,7 +28,11 @@ kill -9 "$0"
 
 @contextmanager
 def prefect_server() -> Iterator[str]:
-    """The API of the configured Prefect server, or of one started on loopback and stopped afterwards."""
+    """The API of the configured Prefect server, or of one started on loopback and stopped afterwards.
+
+    Raises:
+        PrefectServerError: it could not be started.
+    """
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
         yield configured
@@ -57,7 +61,11 @@ def prefect_server() -> Iterator[str]:
 
 @contextmanager
 def temporary_server() -> Iterator[None]:
-    """Prefect's own temporary server for one run, where the settings name none."""
+    """Prefect's own temporary server for one run, where the settings name none.
+
+    Raises:
+        PrefectServerError: it could not be started.
+    """
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import get_current_settings
 
@@ -65,10 +73,11 @@ def temporary_server() -> Iterator[None]:
     if settings.api.url or not settings.server.ephemeral.enabled:
         yield
         return
-    server = (
-        SubprocessASGIServer()
-    )  # the one instance that Prefect's clients ask for and that it stops at exit
-    server.start(SERVER_START_S)
+    server = SubprocessASGIServer()  # the one that Prefect's clients ask for and that it stops at exit
+    try:
+        server.start(SERVER_START_S)
+    except RuntimeError as error:
+        raise PrefectServerError(f"Prefect's temporary server did not start: {error}") from error
     assert server.server_process is not None
     with ends_with_this_process(server.server_process):
         yield
@@ -99,7 +108,7 @@ def _wait_until_healthy(api: str, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + SERVER_START_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise ScheduleError(
+            raise PrefectServerError(
                 f"Prefect's server ended with status {server.returncode}; `prefect server start` says why"
             )
         try:
@@ -107,7 +116,7 @@ def _wait_until_healthy(api: str, server: subprocess.Popen[bytes]) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
-    raise ScheduleError(f"Prefect's server did not answer at {api} within {SERVER_START_S} s")
+    raise PrefectServerError(f"Prefect's server did not answer at {api} within {SERVER_START_S} s")
 
 
 def _free_port() -> int:

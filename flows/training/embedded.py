@@ -20,63 +20,48 @@ import torch
 from flows.evaluation.instances import evaluate
 from flows.settings import CONFIGS, load_ethogram, load_train_settings
 from flows.training.fit import train
-from flows.training.model_card import CardFacts, DataUsed, Start, facts_json, read_facts, write_facts
+from flows.training.model_card import Beginning, CardFacts, DataUsed, facts_json, read_facts, write_facts
 from flows.training.settings import TrainSettings
+from flows.training.simulated import (
+    CAMERAS,
+    SECONDS,
+    SOCIAL_BOOST,
+    TEST_CAMERAS,
+    TEST_SEED,
+    TRAINING_SEED,
+    SimulatedReserve,
+    simulate_once,
+)
 from flows.training.train import cut_windows, train_archive
 from model.checkpoint import embedded_checkpoint, load_checkpoint, save_checkpoint
 from model.ethogram import Ethogram
 from workers.clips import WindowSet, open_windows
-from workers.simulate.archive import simulate_archive
 
 TRAINED_ON = "trained on simulated birds"
-TRAINING_SEED, TEST_SEED = 1000, 5000
-"""Far from each other and from every seed that is used to measure the whole pipeline."""
-TEST_CAMERAS = 30
-SOCIAL_BOOST = 3.0
 EVALUATE_EVERY = 2
 """Every second keyframe of the test archive is scored; neighbours differ by a quarter of a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A simulated archive to be made, and the windows cut from it."""
+    """A simulated reserve, made where it is not there yet, and the windows cut from it."""
 
     folder: Path
-    seed: int
-    cameras: int
-    seconds: int
-    social_boost: float
-
-    def simulate(self, workers: int) -> None:
-        """Make the archive if it is not there yet."""
-        ready = self.folder / "READY"
-        if ready.exists():
-            return
-        report(f"simulating {self.cameras} cameras of {self.seconds} s, seed {self.seed}")
-        simulate_archive(
-            self.folder,
-            videos=self.cameras,
-            seconds=self.seconds,
-            seed=self.seed,
-            videos_per_camera=1,
-            social_boost=self.social_boost,
-            workers=workers,
-        )
-        ready.write_text(f"seed {self.seed}\n")
+    plan: SimulatedReserve
 
     def windows(self, settings: TrainSettings, work: Path) -> WindowSet:
         """Its windows, cut if they are not there yet."""
-        self.simulate(torch.get_num_threads())
+        simulate_once(self.folder, self.plan, torch.get_num_threads(), report)
         return open_windows(cut_windows(self.folder, settings, work))
 
     def used(self, windows: WindowSet, ethogram: Ethogram) -> DataUsed:
         """What the card says about it."""
         counts = np.bincount(windows.label[windows.learnable], minlength=len(ethogram.names))
         return DataUsed(
-            self.seed,
-            self.cameras,
-            self.seconds,
-            self.social_boost,
+            self.plan.seed,
+            self.plan.cameras,
+            self.plan.seconds,
+            self.plan.social_boost,
             len(windows.grid),
             dict(zip(ethogram.names, counts.tolist(), strict=True)),
             int(windows.other.sum()),
@@ -128,12 +113,12 @@ def card_of(checkpoint: Path) -> CardFacts | None:
     return facts if facts.digest == load_checkpoint(checkpoint)[1].digest else None
 
 
-def describe_start(initial: Path, card: CardFacts | None) -> Start:
+def describe_start(initial: Path, card: CardFacts | None) -> Beginning:
     """What the card says of the weights that a training went on from."""
     if card is None:
-        return Start(load_checkpoint(initial)[1].digest, None, None, None, None)
+        return Beginning(load_checkpoint(initial)[1].digest, None, None, None, None)
     score = card.evaluation.mean_average_precision["all"]
-    return Start(card.digest, card.recipe.weighting, card.recipe.total_clips, card.training.seed, score)
+    return Beginning(card.digest, card.recipe.weighting, card.recipe.total_clips, card.training.seed, score)
 
 
 def measure_single_frame(settings: TrainSettings, training: Source, test: Source, out: Path) -> CardFacts:
@@ -169,8 +154,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--initial", type=Path, help="checkpoint to go on from; by default random weights")
     parser.add_argument("--seed", type=int, default=TRAINING_SEED, help="of the cameras to train on")
-    parser.add_argument("--cameras", type=int, default=90, help="simulated cameras to train on")
-    parser.add_argument("--seconds", type=int, default=40, help="length of each camera's recording")
+    parser.add_argument("--cameras", type=int, default=CAMERAS, help="simulated cameras to train on")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="length of each camera's recording")
     parser.add_argument("--clips", type=int, help="clips of the whole schedule; by default the recipe's")
     parser.add_argument(
         "--single-frame",
@@ -184,9 +169,10 @@ def main(arguments: list[str]) -> None:
     """Run the command; the scores go to stdout as JSON."""
     options = parse(arguments)
     training = Source(
-        options.work / f"train-{options.seed}", options.seed, options.cameras, options.seconds, SOCIAL_BOOST
+        options.work / f"train-{options.seed}",
+        SimulatedReserve(options.seed, options.cameras, options.seconds, SOCIAL_BOOST),
     )
-    test = Source(options.work / "test", TEST_SEED, TEST_CAMERAS, options.seconds, 1.0)
+    test = Source(options.work / "test", SimulatedReserve(TEST_SEED, TEST_CAMERAS, options.seconds))
     settings = load_train_settings(
         options.config,
         {

@@ -30,7 +30,7 @@ class DataUsed:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class Beginning:
     """The weights that a training went on from, as far as their own card tells."""
 
     digest: str
@@ -59,7 +59,7 @@ class CardFacts:
     """Of a network that was trained on copies of the keyframe; absent where that was not tried."""
     single_frame_clips: int
     command: str
-    start: Start | None = None
+    start: Beginning | None = None
     """None where the training began with random weights."""
 
 
@@ -163,7 +163,7 @@ dropout {recipe.dropout:g}; behaviour loss + {recipe.loss_weights.other:g} rejec
 flip, zoom, gain, offset, grey and box jitter; seed {recipe.seed}."""
 
 
-def _start(start: Start | None) -> str:
+def _start(start: Beginning | None) -> str:
     if start is None:
         return "It began with random weights."
     if start.clips is None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from model.backbones.stem import StemConv3d
 from model.engines.torch_engine import trains_in_bf16
 from model.losses import Targets, action_losses
 from model.network import ActionNetwork
@@ -40,8 +41,13 @@ def measure_steps(device: str = "cpu", architecture: str = "slowfast_small", cli
     network = ActionNetwork(architecture, BEHAVIOURS)
     rules = {name: weighting_named(name) for name in WEIGHTINGS}
     rules["lgh between two refreshes of rho"] = weighting_named("lgh", refresh_steps=10**6)
-    steps = {name: weighted(copy.deepcopy(network), batch, rule, device) for name, rule in rules.items()}
+    steps: dict[str, Callable[[], object]] = {
+        name: weighted(copy.deepcopy(network), batch, rule, device) for name, rule in rules.items()
+    }
     plain = plain_step(copy.deepcopy(network), batch, device)
+    steps["plain, with PyTorch's own gradient of the fast stem"] = plain_step(
+        with_torch_stem(copy.deepcopy(network)), batch, device
+    )
     forward = forward_only(copy.deepcopy(network), batch, device)
     plain_s, forward_shares = [], []
     ratios: dict[str, list[float]] = {name: [] for name in steps}
@@ -98,6 +104,13 @@ def plain_step(network: ActionNetwork, batch: Batch, device: str) -> Callable[[]
         optimizer.step()
 
     return step
+
+
+def with_torch_stem(network: ActionNetwork) -> ActionNetwork:
+    """The network with ordinary convolutions in place of ``StemConv3d``, which differs in its gradient's speed."""
+    for stem in [module for module in network.modules() if isinstance(module, StemConv3d)]:
+        stem.__class__ = nn.Conv3d
+    return network
 
 
 def forward_only(network: ActionNetwork, batch: Batch, device: str) -> Callable[[], object]:

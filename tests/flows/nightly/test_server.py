@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.nightly.server import ends_with_this_process
+from flows.errors import PrefectServerError
+from flows.nightly.server import ends_with_this_process, temporary_server
 
 PATIENCE_S = 120.0
 STARTER = """
@@ -58,3 +59,15 @@ def test_a_child_is_left_alone_afterwards() -> None:
             assert child.poll() is None
         finally:
             child.kill()
+
+
+def test_a_temporary_server_that_does_not_start_is_one_named_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.server.api.server import SubprocessASGIServer
+
+    def never(self: object, timeout: int) -> None:
+        raise RuntimeError(f"no answer within {timeout} s")
+
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(SubprocessASGIServer, "start", never)
+    with pytest.raises(PrefectServerError, match="did not start: no answer within 300 s"), temporary_server():
+        pytest.fail("the body ran without a server")

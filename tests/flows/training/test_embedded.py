@@ -11,7 +11,7 @@ import torch
 from flows.evaluation.instances import evaluate
 from flows.training.embedded import parse
 from flows.training.fit import Recipe, learning_rate_share, make_batch, sampling_weights, train
-from flows.training.model_card import CardFacts, DataUsed, Start, read_facts, render_card, write_facts
+from flows.training.model_card import Beginning, CardFacts, DataUsed, read_facts, render_card, write_facts
 from model.augment import NO_AUGMENTATION
 from model.checkpoint import embedded_checkpoint, load_checkpoint
 from model.network import ActionNetwork
@@ -210,7 +210,7 @@ def test_posture_alone_does_not_suffice_in_the_simulated_reserve() -> None:
 
 
 def test_seeds_are_far_from_the_benchmarks() -> None:
-    from flows.training.embedded import TEST_CAMERAS, TEST_SEED, TRAINING_SEED
+    from flows.training.simulated import TEST_CAMERAS, TEST_SEED, TRAINING_SEED
     from workers.simulate.archive import BENCHMARK_SEEDS
 
     assert TEST_CAMERAS > 0
@@ -226,7 +226,7 @@ def test_options_have_the_values_of_the_recipe() -> None:
 
 def test_the_card_says_what_the_training_went_on_from() -> None:
     assert "began with random weights" in render_card(facts(single_frame=False))
-    begun = Start("cd" * 32, "fixed_lambda", 17_500, 1000, 0.921)
+    begun = Beginning("cd" * 32, "fixed_lambda", 17_500, 1000, 0.921)
     card = " ".join(render_card(replace(facts(single_frame=False), start=begun)).split())
     assert "went on from the weights of digest `" + "cd" * 32 in card
     assert "mAP of 0.921 on the same test cameras" in card

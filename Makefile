@@ -48,6 +48,7 @@ weights: $(READY)
 	$(WEIGHTS)
 	$(WEIGHTS) --single-frame --clips 5000
 	$(WEIGHTS) --config configs/train_continue.yaml --seed 3000 --cameras 100 --initial model/weights/slowfast_small.safetensors
+	$(BIN)/python -m flows.training.refiner --work build/weights
 	$(BIN)/python -m flows.training.detector --archive build/weights/train-1000 --test build/weights/test --out model/weights
 
 clean:

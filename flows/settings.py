@@ -116,6 +116,14 @@ class TrackSettings(_Frozen):
     """How long an individual may be hidden and still be taken up again."""
 
 
+class SegmentSettings(_Frozen):
+    """How score series become bouts, beyond the ethogram's rules."""
+
+    refiner: Path | Literal["auto", "none"] = "auto"
+    """Weights that read a score in the light of those before and after it. ``auto``: the embedded ones, for the
+    scores of the embedded checkpoint."""
+
+
 class Settings(_Frozen):
     """Everything a run can be told."""
 
@@ -125,6 +133,7 @@ class Settings(_Frozen):
     detect: DetectSettings = DetectSettings()
     infer: InferSettings = InferSettings()
     track: TrackSettings = TrackSettings()
+    segment: SegmentSettings = SegmentSettings()
     ethogram: Path = CONFIGS / "ethogram_crane.yaml"
     camera_days_at_once: int = Field(default=2, ge=1)
 
@@ -149,6 +158,9 @@ def load_settings(path: Path | None = None, overrides: dict[str, dict[str, Any]]
     for section, key in (("detect", "weights"), ("detect", "boxes_csv"), ("infer", "checkpoint")):
         _anchor(values.get(section), key, path)
     _anchor(values, "ethogram", path)
+    segment = values.get("segment")
+    if isinstance(segment, dict) and segment.get("refiner") not in ("auto", "none"):
+        _anchor(segment, "refiner", path)
     return _checked(Settings, values, path, "configs/local.yaml")
 
 

@@ -11,13 +11,15 @@ import datetime as dt
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model.ethogram import Ethogram
+from model.refiner import Refiner, load_refiner
 from storage.catalog import Catalog
 from storage.errors import CorruptObjectError
 from storage.filesystem import open_filesystem
@@ -41,7 +43,9 @@ class DeriveJob:
     tracking: TrackSettings
     zone: str
     config_digest: str
-    """Of the ethogram and the tracking settings."""
+    """Of the ethogram, the tracking settings and the refiner."""
+    refiner: Path | None
+    """Weights of the refiner; it is used where all detections are of the checkpoint that it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +89,13 @@ def derive_camera_day(job: DeriveJob) -> Derived:
     before = day_before(catalog, job.day, footers, job.tracking.max_gap_s)
     carry = None if before is None else _carry(catalog, before, job.tracking)
     tracks = track_camera_day(inputs, job.tracking, carry)
+    refiner, refiner_note = fitting_refiner(job.refiner, footers.values())
     digests = {video_id: footer.model_digest for video_id, footer in footers.items()}
     events = [
         dataclasses.replace(event, model_digest=digests[event.video_id])
-        for event in segment_camera_day(inputs, tracks, job.ethogram, "", job.config_digest)
+        for event in segment_camera_day(inputs, tracks, job.ethogram, "", job.config_digest, refiner)
     ]
-    footer = _footer(catalog, job, footers)
+    footer = _footer(catalog, job, footers, refiner_note)
     rows: dict[str, Sequence[Any]] = {
         "videos": sorted([*map(video_of, footers.values()), *job.quarantined], key=lambda video: video.uri),
         "tracks": _track_rows(inputs, tracks),
@@ -100,6 +105,19 @@ def derive_camera_day(job: DeriveJob) -> Derived:
     }
     catalog.write_camera_day(job.day, rows, footer)
     return Derived(len(events), len(tracks.individuals), footer.revision)
+
+
+def fitting_refiner(path: Path | None, footers: Iterable[Footer]) -> tuple[Refiner | None, str]:
+    """The refiner of a file and what it was trained on, if it has learnt to read the scores of all these detections.
+
+    Raises:
+        ModelError: the file cannot be used.
+    """
+    if path is not None:
+        refiner, info = load_refiner(path)
+        if {footer.model_digest for footer in footers} == {info.reads[:16]}:
+            return refiner, f"refiner trained on {info.trained_on}"
+    return None, ""
 
 
 def revision_of(
@@ -137,12 +155,13 @@ def day_before(
     return before if pause.total_seconds() <= max_gap_s else None
 
 
-def _footer(catalog: Catalog, job: DeriveJob, footers: Mapping[str, Footer]) -> Footer:
+def _footer(catalog: Catalog, job: DeriveJob, footers: Mapping[str, Footer], refiner_note: str) -> Footer:
     revision = revision_of(
         catalog, job.day, footers, job.quarantined, job.config_digest, job.tracking.max_gap_s
     )
     models = Counter(footer.model_digest for footer in footers.values())
     notes = sorted({footer.note for footer in footers.values() if footer.note})
+    notes += [refiner_note] if refiner_note else []
     return Footer(
         table="",
         inputs=revision,

@@ -3,10 +3,12 @@
 An individual's span runs from its first keyframe to one keyframe step after its last. Each instant of it
 belongs to exactly one behaviour, to ``unscored``, or to ``not_visible``: holes longer than ``SHORT_HOLE_S``.
 During a shorter hole the state before it goes on. A mover that is not of the taxon is ``other`` throughout.
+Where there is a refiner for the scores, bouts are made of what it makes of them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import itertools
@@ -17,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.ethogram import Ethogram
+from model.refiner import Refiner, refine
 from storage.records import EventRecord, IndividualRecord
 from workers.bouts import Floats, Stretch, apply_rules, decide, smooth, stretches
+from workers.messages import GRID_HZ, KEYFRAME_STEP
 from workers.track import (
     CameraDayTracks,
     Chain,
@@ -67,6 +71,7 @@ def segment_camera_day(
     ethogram: Ethogram,
     model_digest: str,
     config_digest: str,
+    refiner: Refiner | None = None,
 ) -> list[EventRecord]:
     """Bouts of all individuals of one camera-day, in the order of their start.
 
@@ -92,7 +97,7 @@ def segment_camera_day(
             if index < 0:
                 continue
             individual = tracks.individuals[index]
-            own = samples.take(rows)
+            own = _refined(samples.take(rows), refiner)
             for part in _parts(individual, own, chain.step_s, ethogram):
                 column = ethogram.names.index(part.behaviour) if part.behaviour in ethogram.names else None
                 events.append(_event(individual, own, part, column, chain, model_digest, config_digest))
@@ -108,6 +113,14 @@ def _chain_samples(chain: Chain) -> _Samples:
         np.concatenate([part.p_other for part in parts]),
         np.concatenate([part.p_dynamic for part in parts]),
     )
+
+
+def _refined(samples: _Samples, refiner: Refiner | None) -> _Samples:
+    if refiner is None:
+        return samples
+    place = np.rint(samples.time_s * (GRID_HZ / KEYFRAME_STEP)).astype(np.int64)
+    refined = refine(refiner, place, samples.p_behaviour, samples.p_dynamic, samples.xyxy)
+    return dataclasses.replace(samples, p_behaviour=refined)
 
 
 def _parts(

@@ -52,8 +52,8 @@ class WindowScores:
     """Of the behaviours, shape ``(M, C)``."""
     p_other: NDArray[np.float32]
     """Reject score, shape ``(M,)``."""
-    dynamic: NDArray[np.int64]
-    """Motion state, shape ``(M,)``."""
+    p_dynamic: NDArray[np.float32]
+    """Probability of moving, shape ``(M,)``."""
 
 
 @torch.inference_mode()
@@ -84,7 +84,7 @@ def score_windows(
         output = network.score_maps(maps, batch.boxes.to(device), batch.clip_index.to(device))
         probabilities.append(output.behaviour.sigmoid().cpu().numpy())
         other.append(output.other.sigmoid().cpu().numpy())
-        dynamic.append(output.motion.argmax(dim=1).cpu().numpy())
+        dynamic.append(output.motion.softmax(dim=1)[:, 1].cpu().numpy())
         boxes = [windows.boxes_of(keyframe) for keyframe in chosen]
         rows.append(np.concatenate([np.arange(rows_of.start, rows_of.stop) for rows_of in boxes]))
     return WindowScores(
@@ -123,7 +123,7 @@ def summarise(names: tuple[str, ...], windows: WindowSet, scores: WindowScores) 
         },
         mean_average_precision={name: _known(part.mean) for name, part in parts.items()},
         instances=parts[ALL].instances,
-        motion_accuracy=_share((scores.dynamic == windows.dynamic[row])[learnable]),
+        motion_accuracy=_share(((scores.p_dynamic >= 0.5) == windows.dynamic[row])[learnable]),
         other_average_precision=_known(average_precision(p_other[judged], other[judged])),
         others_rejected=_share(p_other[other] >= 0.5),
         birds_rejected=_share(p_other[learnable] >= 0.5),

@@ -14,6 +14,7 @@ from model.checkpoint import CheckpointInfo, embedded_checkpoint, load_checkpoin
 from model.detector import embedded_detector, read_detector_info
 from model.errors import ModelError
 from model.ethogram import Ethogram
+from model.refiner import RefinerInfo, embedded_refiner, load_refiner
 from storage.catalog import Catalog, StorePin, check_pin
 from storage.filesystem import open_filesystem
 from workers.archive import list_archive
@@ -37,6 +38,7 @@ class RunContext:
     detector_note: str
     """What the detector was trained on; empty where it was not trained."""
     tracking: TrackSettings
+    refiner: Path | None
     digests: Digests
     catalog: Catalog
 
@@ -88,6 +90,9 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
             f"for {', '.join(model.behaviours)}; use the model's ethogram, or a model trained for yours"
         )
     tracking = tracking_of(settings)
+    refiner, refiner_info = refiner_of(settings)
+    if settings.segment.refiner != "auto" and refiner_info is not None:
+        _check_refiner(refiner_info, settings.segment.refiner, model)
     fs = open_filesystem(out)
     context = RunContext(
         archive=archive,
@@ -100,7 +105,15 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
         detector=detector,
         detector_note=detector_note,
         tracking=tracking,
-        digests=digests_of(settings, ethogram, tracking, model.digest[:16], detector_digest),
+        refiner=refiner,
+        digests=digests_of(
+            settings,
+            ethogram,
+            tracking,
+            model.digest[:16],
+            detector_digest,
+            "" if refiner_info is None else refiner_info.digest[:16],
+        ),
         catalog=Catalog(fs),
     )
     check_pin(fs, context.pin())
@@ -111,6 +124,31 @@ def tracking_of(settings: Settings) -> TrackSettings:
     """The tracker's settings of a run."""
     stitch = dataclasses.replace(StitchSettings(), max_occlusion_s=settings.track.max_occlusion_s)
     return dataclasses.replace(TrackSettings(), stitch=stitch, max_gap_s=settings.track.max_gap_s)
+
+
+def refiner_of(settings: Settings) -> tuple[Path | None, RefinerInfo | None]:
+    """The weights of the refiner that the settings name, and what they say about themselves.
+
+    Raises:
+        SettingsError: they cannot be loaded.
+    """
+    wanted = settings.segment.refiner
+    if wanted == "none":
+        return None, None
+    path = embedded_refiner() if wanted == "auto" else Path(wanted).absolute()
+    try:
+        return path, load_refiner(path)[1]
+    except ModelError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _check_refiner(refiner: RefinerInfo, path: object, model: CheckpointInfo) -> None:
+    if refiner.reads != model.digest:
+        raise SettingsError(
+            f"{path}: this refiner reads the scores of the checkpoint {refiner.reads[:16]}, not of "
+            f"{model.digest[:16]}; name its checkpoint under infer, or train one (python -m "
+            "flows.training.refiner), or set segment.refiner to none"
+        )
 
 
 def _detector_spec(archive: str, settings: Settings) -> DetectorSpec:

@@ -25,7 +25,7 @@ class Digests:
     detections: str
     """Of the settings of survey, decode, detect and infer, and of the detector's weights."""
     events: str
-    """Of the tracking settings and the ethogram."""
+    """Of the tracking settings, the ethogram and the refiner."""
     max_gap_s: float
     """Longest pause between recordings over which identities go on."""
 
@@ -35,7 +35,7 @@ class Digests:
 
 
 def digests_of(
-    settings: Settings, ethogram: Ethogram, tracking: TrackSettings, model: str, detector: str
+    settings: Settings, ethogram: Ethogram, tracking: TrackSettings, model: str, detector: str, refiner: str
 ) -> Digests:
     """Digests of a run.
 
@@ -45,21 +45,22 @@ def digests_of(
         tracking: what the tracker is told.
         model: the checkpoint's own digest.
         detector: the digest of the detector's weights or boxes; empty where it has none.
+        refiner: the refiner's own digest; empty where there is none.
     """
     detect = settings.detect.model_dump(exclude={"weights", "boxes_csv"})
     survey = settings.survey.model_dump()
     return Digests(
         model=model,
         detections=digest(ALGORITHMS, survey, settings.decode.frame_height, detect, detector),
-        events=events_digest(tracking, ethogram),
+        events=events_digest(tracking, ethogram, refiner),
         max_gap_s=tracking.max_gap_s,
     )
 
 
-def events_digest(tracking: TrackSettings, ethogram: Ethogram) -> str:
+def events_digest(tracking: TrackSettings, ethogram: Ethogram, refiner: str) -> str:
     """Digest of what tracks and bouts depend on beside the detections."""
     rules = [(behaviour.name, dataclasses.asdict(behaviour.rule)) for behaviour in ethogram.behaviours]
-    return digest(ALGORITHMS, dataclasses.asdict(tracking), rules)
+    return digest(ALGORITHMS, dataclasses.asdict(tracking), rules, refiner)
 
 
 def file_digest(path: Path) -> str:

@@ -301,6 +301,7 @@ def derive_job(context: RunContext, day: CameraDay, quarantined: tuple[VideoReco
         tracking=context.tracking,
         zone=context.settings.archive.zone,
         config_digest=context.digests.events,
+        refiner=context.refiner,
     )
 
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from flows.errors import SettingsError
-from flows.nightly.context import tracking_of
+from flows.nightly.context import refiner_of, tracking_of
 from flows.nightly.digests import events_digest
 from flows.nightly.plan import stored_quarantined
 from flows.settings import Settings, load_ethogram
@@ -25,6 +25,8 @@ def recompute_events(out: str, settings: Settings) -> dict[str, Any]:
     """
     started = time.perf_counter()
     ethogram, tracking = load_ethogram(settings.ethogram), tracking_of(settings)
+    refiner, info = refiner_of(settings)
+    config_digest = events_digest(tracking, ethogram, "" if info is None else info.digest[:16])
     stored = Store(out).behaviours
     if stored != ethogram.names:
         raise SettingsError(
@@ -44,7 +46,8 @@ def recompute_events(out: str, settings: Settings) -> dict[str, Any]:
             ethogram=ethogram,
             tracking=tracking,
             zone=zones.get(day.site, settings.archive.zone),
-            config_digest=events_digest(tracking, ethogram),
+            config_digest=config_digest,
+            refiner=refiner,
         )
         derived.append(derive_camera_day(job))
     return {

@@ -26,6 +26,7 @@ def files(tmp_path: Path) -> Path:
 def test_its_files_are_understood(files: Path) -> None:
     assert sorted(file.name for file in files.iterdir()) == [
         "ducks.yaml",
+        "refined.yaml",
         "run.yaml",
         "train.yaml",
         "train_r50.yaml",
@@ -38,6 +39,8 @@ def test_its_files_are_understood(files: Path) -> None:
     assert published.file == files / "SLOWFAST_8x8_R50.pyth"
     run = load_settings(files / "run.yaml")
     assert run.infer.checkpoint == files / "RUN" / "weights.safetensors"
+    refined = load_settings(files / "refined.yaml")
+    assert refined.segment.refiner == files / "RUN" / "refiner.safetensors"
 
 
 def test_its_commands_are_understood() -> None:

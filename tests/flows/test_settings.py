@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from flows.errors import SettingsError
+from flows.nightly.context import open_context
 from flows.nightly.digests import digests_of
 from flows.settings import CONFIGS, Settings, load_ethogram, load_settings
+from model.refiner import Refiner, RefinerShape, save_refiner
 from workers.track import TrackSettings
 
 
@@ -65,16 +67,30 @@ def test_an_unknown_bout_rule_is_named(tmp_path: Path) -> None:
 
 def test_a_bout_rule_touches_events_and_not_detections() -> None:
     ethogram = load_ethogram(CONFIGS / "ethogram_crane.yaml")
-    base = digests_of(Settings(), ethogram, TrackSettings(), "m", "d")
+    base = digests_of(Settings(), ethogram, TrackSettings(), "m", "d", "r")
     cut_finer = load_settings(None, {"decode": {"segment_seconds": 5.0, "workers": 7}})
-    assert digests_of(cut_finer, ethogram, TrackSettings(), "m", "d") == base
+    assert digests_of(cut_finer, ethogram, TrackSettings(), "m", "d", "r") == base
     taller = load_settings(None, {"decode": {"frame_height": 288}})
-    changed = digests_of(taller, ethogram, TrackSettings(), "m", "d")
+    changed = digests_of(taller, ethogram, TrackSettings(), "m", "d", "r")
     assert changed.detections != base.detections
     assert changed.events == base.events
-    patient = digests_of(Settings(), ethogram, TrackSettings(max_gap_s=99.0), "m", "d")
+    patient = digests_of(Settings(), ethogram, TrackSettings(max_gap_s=99.0), "m", "d", "r")
     assert patient.detections == base.detections
     assert patient.events != base.events
+    refined = digests_of(Settings(), ethogram, TrackSettings(), "m", "d", "another")
+    assert refined.detections == base.detections
+    assert refined.events != base.events
+
+
+def test_a_refiner_that_reads_another_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    names = load_ethogram(CONFIGS / "ethogram_crane.yaml").names
+    save_refiner(Refiner(len(names)), path, RefinerShape(), names, reads="f" * 64, trained_on="toys")
+    settings = load_settings(written(tmp_path, "segment: {refiner: other.safetensors}"))
+    assert settings.segment.refiner == path
+    with pytest.raises(SettingsError, match="reads the scores of the checkpoint ffffffffffffffff"):
+        open_context(str(tmp_path), str(tmp_path / "store"), settings)
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_section_that_is_no_mapping_is_named_with_options_of_the_command_line(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.ethogram import Behaviour, BoutRule, Ethogram
+from model.refiner import Refiner, RefinerShape
 from storage.records import DetectionColumns, EventRecord
 from workers.bouts import UNSCORED, Stretch, apply_rules, decide, smooth, stretches
 from workers.messages import GRID_HZ, KEYFRAME_STEP
@@ -93,6 +95,28 @@ def test_scores_become_bouts_from_keyframe_to_keyframe() -> None:
     assert (first.model_digest, first.config_digest) == ("model", "config")
     assert len({e.event_id for e in (first, second, third)}) == 3
     assert {e.individual_id for e in (first, second, third)} == {first.individual_id}
+
+
+def test_a_refiner_decides_from_the_scores_around_a_keyframe() -> None:
+    """One that asks the keyframe before: each bout begins a keyframe late, and before the first nothing is known."""
+    refiner = Refiner(3, RefinerShape(channels=7, layers=1))
+    with torch.no_grad():
+        for parameter in refiner.parameters():
+            parameter.zero_()
+        refiner.enter.weight[:3, :3, 0] = torch.eye(3)
+        refiner.enter.weight[3:6, :3, 0] = -torch.eye(3)
+        mixing, dilated = refiner.mixing[0], refiner.dilated[0]
+        assert isinstance(mixing, torch.nn.Conv1d)
+        assert isinstance(dilated, torch.nn.Conv1d)
+        dilated.weight[:6, :6, 0] = torch.eye(6)  # positive and negative parts of the keyframe before
+        mixing.weight[:3, :3, 0] = torch.eye(3)
+        mixing.weight[:3, 3:6, 0] = -torch.eye(3)
+        refiner.leave.weight[:, :3, 0] = 4.0 * torch.eye(3)
+        refiner.leave.weight[:, 3:6, 0] = 8.0 * torch.eye(3)  # takes the keyframe's own part away again
+    video = recording("ffffvvvv")
+    tracks = track_camera_day([video], TrackSettings(), None)
+    events = segment_camera_day([video], tracks, ALL_PLAIN, "model", "config", refiner.eval())
+    assert shown(events) == [("unscored", 1), ("feeding", 4), ("vigilance", 3)]
 
 
 def test_what_reaches_no_enter_score_is_unscored() -> None:

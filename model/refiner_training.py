@@ -1,0 +1,115 @@
+"""How a refiner learns: stretches of the series of known individuals, a class per keyframe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from model.refiner import LOGIT_UNIT, OTHER_CHANNELS, Refiner, RefinerShape
+
+UNKNOWN = -1
+"""Label of a keyframe at which nothing is learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerRecipe:
+    """What the training depends on beside its data."""
+
+    steps: int = 3000
+    batch_series: int = 16
+    length: int = 150
+    """Keyframes of a stretch, 40 s."""
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    dropout: float = 0.2
+    steadiness: float = 0.05
+    """Weight of the truncated squared difference of neighbouring log-probabilities (MS-TCN, equation 5)."""
+    steadiness_cut: float = 4.0
+    bias: float = 0.6
+    """Standard deviation of what is added to a behaviour's logits throughout a stretch: scenes differ."""
+    unseen: float = 0.05
+    """Share of the keyframes that are hidden from it."""
+    seed: int = 7
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledSeries:
+    """One individual of one video."""
+
+    channels: NDArray[np.float32]
+    """As :func:`model.refiner.series_channels` gives them, shape ``(C + 4, L)``."""
+    label: NDArray[np.int64]
+    """Index of the true behaviour, or ``UNKNOWN``, shape ``(L,)``."""
+
+    def __post_init__(self) -> None:
+        if self.label.shape != self.channels.shape[1:]:
+            raise ValueError(f"need labels {self.channels.shape[1:]}, got {self.label.shape}")
+
+
+def train_refiner(
+    series: Sequence[LabelledSeries],
+    num_behaviours: int,
+    shape: RefinerShape,
+    recipe: RefinerRecipe,
+    progress: Callable[[int, float], None] = lambda _step, _loss: None,
+) -> Refiner:
+    """A refiner trained by AdamW over a cosine schedule, in evaluation mode.
+
+    Long series are drawn as often as they are long.
+    """
+    torch.manual_seed(recipe.seed)
+    random = np.random.default_rng(recipe.seed)
+    refiner = Refiner(num_behaviours, shape, recipe.dropout).train()
+    optimizer = torch.optim.AdamW(
+        refiner.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    lengths = np.array([len(one.label) for one in series], np.float64)
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.5 * recipe.learning_rate * (1 + math.cos(math.pi * step / recipe.steps))
+        chosen = random.choice(len(series), recipe.batch_series, p=lengths / lengths.sum())
+        batch = [_stretch(series[k], num_behaviours, recipe, random) for k in chosen]
+        loss = refiner_loss(
+            refiner(torch.from_numpy(np.stack([channels for channels, _ in batch]))),
+            torch.from_numpy(np.stack([label for _, label in batch])),
+            recipe,
+        )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        progress(step, float(loss.detach()))
+    return refiner.eval()
+
+
+def refiner_loss(logits: Tensor, label: Tensor, recipe: RefinerRecipe) -> Tensor:
+    """Cross-entropy of ``(B, C, L)`` logits at known labels ``(B, L)``, and the smoothing loss of MS-TCN."""
+    known = (label != UNKNOWN).sum().clamp(min=1)
+    wrong = cross_entropy(logits, label, ignore_index=UNKNOWN, reduction="sum") / known
+    log_p = logits.log_softmax(dim=1)
+    step = log_p[:, :, 1:] - log_p[:, :, :-1].detach()
+    cut = recipe.steadiness_cut
+    return wrong + recipe.steadiness * step.clamp(-cut, cut).square().mean()
+
+
+def _stretch(
+    one: LabelledSeries, num_behaviours: int, recipe: RefinerRecipe, random: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """A stretch of a series as another scene might have scored it, padded to the recipe's length."""
+    first = int(random.integers(max(1, len(one.label) - recipe.length + 1)))
+    label = one.label[first : first + recipe.length].copy()
+    channels = one.channels[:, first : first + recipe.length].copy()
+    present = channels[-1:] > 0
+    bias = random.normal(0.0, recipe.bias / LOGIT_UNIT, (num_behaviours, 1)).astype(np.float32)
+    channels[:num_behaviours] += bias * present
+    hidden = random.random(len(label)) < recipe.unseen
+    channels[:, hidden], label[hidden] = 0.0, UNKNOWN
+    missing = recipe.length - len(label)
+    assert channels.shape[0] == num_behaviours + OTHER_CHANNELS
+    return np.pad(channels, ((0, 0), (0, missing))), np.pad(label, (0, missing), constant_values=UNKNOWN)

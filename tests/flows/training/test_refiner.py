@@ -1,0 +1,86 @@
+"""From true boxes and their scores to series that a refiner learns from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.evaluation.instances import WindowScores
+from flows.training.refiner import confusion, labelled_series
+from flows.training.refiner_card import RefinerCard, write_card
+from model.refiner import Refiner, RefinerInfo, RefinerShape
+from model.refiner_training import UNKNOWN, RefinerRecipe
+from workers.clips import WindowSet
+
+BOX = [0.4, 0.5, 0.5, 0.7]
+
+
+@pytest.fixture
+def windows() -> WindowSet:
+    """Two videos of three keyframes. In the first, birds 7 and 9 and a deer; in the second, another bird 7."""
+    boxes = [  # video, keyframe, individual, label, learnable
+        (0, 0, "7", 0, True),
+        (0, 0, "9", 1, True),
+        (0, 1, "7", 0, False),
+        (0, 1, "", -1, False),
+        (0, 3, "7", 1, True),
+        (1, 2, "7", 1, True),
+    ]
+    moments = sorted({box[:2] for box in boxes})
+    per_moment = [sum(box[:2] == moment for box in boxes) for moment in moments]
+    label = np.array([box[3] for box in boxes])
+    return WindowSet(
+        frames=np.zeros((2, 8, 12, 3), np.uint8),
+        video_start=np.array([0, 1, 2]),
+        light=np.array(["day", "day"]),
+        video=np.array([video for video, _ in moments]),
+        grid=np.array([4 * keyframe for _, keyframe in moments]),
+        box_start=np.concatenate([[0], np.cumsum(per_moment)]),
+        xyxy=np.array([BOX] * len(boxes), np.float32),
+        label=label,
+        dynamic=np.zeros(len(boxes), np.int64),
+        learnable=np.array([box[4] for box in boxes]),
+        other=label < 0,
+        individual=np.array([box[2] for box in boxes]),
+    )
+
+
+@pytest.fixture
+def scores(windows: WindowSet) -> WindowScores:
+    """The first behaviour is always the likelier one; in the order in which a network would give them."""
+    count = len(windows.label)
+    return WindowScores(
+        row=np.arange(count),
+        probabilities=np.tile(np.array([0.7, 0.4], np.float32), (count, 1)),
+        p_other=np.zeros(count, np.float32),
+        p_dynamic=np.full(count, 0.5, np.float32),
+    )
+
+
+def test_each_individual_of_each_video_is_a_series(windows: WindowSet, scores: WindowScores) -> None:
+    series = labelled_series(windows, scores)
+    assert [one.label.tolist() for one in series] == [[0, UNKNOWN, UNKNOWN, 1], [1], [1]]
+    assert series[0].channels[-1].tolist() == [1, 1, 0, 1]
+
+
+def test_confusion_counts_learnable_boxes_of_birds(windows: WindowSet, scores: WindowScores) -> None:
+    assert confusion(windows, scores, None).tolist() == [[1, 0], [3, 0]]
+    always_second = Refiner(2, RefinerShape(4, 1)).eval()
+    for parameter in always_second.parameters():
+        parameter.data.zero_()
+    always_second.leave.bias.data[1] = 20.0  # type: ignore[index]
+    assert confusion(windows, scores, always_second).tolist() == [[0, 1], [0, 3]]
+
+
+def test_the_card_says_what_changed_and_on_what_it_was_trained(tmp_path: Path) -> None:
+    info = RefinerInfo(RefinerShape(), ("stand", "walk"), "c" * 64, "simulated birds", "d" * 64)
+    card = RefinerCard(
+        info, RefinerRecipe(), 1234, 5, 600, 1.0, 2, [[6, 2], [1, 1]], [[8, 0], [1, 1]], "python -m x"
+    )
+    write_card(card, tmp_path / "card.md")
+    text = (tmp_path / "card.md").read_text()
+    assert "Trained on simulated birds only" in text
+    assert "right at 70.0%" in text.replace("\n", " ")
+    assert "| stand | 8 | 75.0 → 100.0 | 25.0 → 0.0 |" in text

@@ -1,0 +1,142 @@
+"""The refiner: what it reads, what it may not depend on, and that it learns what only neighbours can tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model.checkpoint import embedded_checkpoint, load_checkpoint
+from model.errors import CheckpointDigestError, CheckpointFormatError
+from model.refiner import (
+    Refiner,
+    RefinerShape,
+    embedded_refiner,
+    load_refiner,
+    refine,
+    save_refiner,
+    series_channels,
+)
+from model.refiner_training import UNKNOWN, LabelledSeries, RefinerRecipe, refiner_loss, train_refiner
+
+BOX = np.array([0.4, 0.5, 0.5, 0.7], np.float32)
+SMALL = RefinerShape(channels=8, layers=3)
+
+
+def boxes(count: int) -> NDArray[np.float32]:
+    return np.tile(BOX, (count, 1))
+
+
+def random_refiner(shape: RefinerShape = SMALL) -> Refiner:
+    torch.manual_seed(3)
+    return Refiner(2, shape).eval()
+
+
+def series(
+    count: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+    random = np.random.default_rng(5)
+    return np.arange(count), random.uniform(0.05, 0.95, (count, 2)), random.uniform(0, 1, count), boxes(count)
+
+
+def test_channels_hold_log_odds_motion_size_and_presence() -> None:
+    tall = np.array([0.4, 0.3, 0.5, 0.7], np.float32)
+    p = np.array([[0.5, 1.0], [np.nan, np.nan], [0.5, 0.0], [0.5, 0.5]])
+    channels = series_channels(
+        np.array([7, 8, 10, 11]), p, np.array([0.5, 0.9, 0.5, 0.5]), np.stack([BOX, tall, tall, BOX])
+    )
+    assert channels.shape == (6, 5)
+    assert channels[0].tolist() == [0, 0, 0, 0, 0]
+    assert channels[1].tolist() == [2, 0, 0, -2, 0]  # log-odds end at 8, in units of 4
+    assert channels[2].tolist() == [0, 0, 0, 0, 0]
+    assert channels[3] == pytest.approx([0, 0, 0, 2, 0])  # twice as tall as its median
+    assert channels[4] == pytest.approx([0, 0, 0, 0, 0], abs=1e-6)
+    assert channels[5].tolist() == [1, 0, 0, 1, 1]  # an unscored box is as good as unseen
+
+
+def test_without_what_it_learnt_the_scores_stay_as_they_are() -> None:
+    refiner = random_refiner()
+    torch.nn.init.zeros_(refiner.leave.weight)
+    torch.nn.init.zeros_(refiner.leave.bias)
+    p = np.array([[0.8, 0.2], [0.5, 0.5], [np.nan, np.nan]])
+    refined = refine(refiner, np.array([0, 1, 2]), p, np.full(3, 0.5), boxes(3))
+    odds = np.array([0.8 / 0.2, 0.2 / 0.8])
+    assert refined[0] == pytest.approx(odds / odds.sum())
+    assert refined[1] == pytest.approx([0.5, 0.5])
+    assert np.isnan(refined[2]).all()
+
+
+def test_the_result_depends_on_distances_between_keyframes_not_on_their_numbers() -> None:
+    refiner, (place, p, moving, xyxy) = random_refiner(), series(40)
+    with_holes = np.delete(place, [5, 6, 20])
+    there = refine(refiner, with_holes, p[with_holes], moving[with_holes], xyxy[with_holes])
+    later = refine(refiner, with_holes + 1000, p[with_holes], moving[with_holes], xyxy[with_holes])
+    assert later == pytest.approx(there, abs=1e-6)
+    assert there.sum(axis=1) == pytest.approx(np.ones(37), abs=1e-5)
+
+
+def test_it_looks_as_far_as_its_layers_say_and_no_farther() -> None:
+    refiner, (place, p, moving, xyxy) = random_refiner(), series(60)
+    changed = p.copy()
+    changed[30] = [0.99, 0.01]
+    difference = np.abs(
+        refine(refiner, place, changed, moving, xyxy) - refine(refiner, place, p, moving, xyxy)
+    )
+    assert set(np.flatnonzero(difference.max(axis=1) > 1e-7)) <= set(
+        range(23, 38)
+    )  # 1 + 2 + 4 to either side
+    assert difference[23].max() > 0
+
+
+def test_it_learns_what_no_single_score_tells() -> None:
+    """Both states score alike but for a blink every ten keyframes in the second: the rest is told by neighbours."""
+    random = np.random.default_rng(2)
+
+    def one(state: int) -> LabelledSeries:
+        p = np.tile([0.6, 0.4], (120, 1)) + random.normal(0, 0.02, (120, 2))
+        if state:
+            p[int(random.integers(10)) :: 10] = [0.2, 0.8]
+        return LabelledSeries(
+            series_channels(np.arange(120), p, np.full(120, 0.5), boxes(120)), np.full(120, state)
+        )
+
+    recipe = RefinerRecipe(steps=200, batch_series=8, length=60, bias=0.1, learning_rate=0.01)
+    refiner = train_refiner([one(k % 2) for k in range(12)], 2, RefinerShape(12, 4), recipe)
+    with torch.inference_mode():
+        said = [refiner(torch.from_numpy(one(k).channels[None]))[0].argmax(0).float().mean() for k in (0, 1)]
+    assert said[0] < 0.1
+    assert said[1] > 0.9
+
+
+def test_unknown_labels_teach_nothing_and_steady_series_cost_nothing() -> None:
+    logits = torch.tensor([[[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]])
+    nothing = refiner_loss(logits, torch.full((1, 3), UNKNOWN), RefinerRecipe())
+    assert float(nothing) == 0.0
+    one = refiner_loss(logits, torch.tensor([[UNKNOWN, 0, UNKNOWN]]), RefinerRecipe())
+    assert float(one) == pytest.approx(np.log1p(np.exp(-2.0)))
+
+
+def test_weights_come_back_and_a_changed_file_is_refused(tmp_path: Path) -> None:
+    refiner, path = random_refiner(), tmp_path / "refiner.safetensors"
+    written = save_refiner(refiner, path, SMALL, ("a", "b"), reads="abc", trained_on="toys")
+    again, info = load_refiner(path)
+    assert info == written
+    place, p, moving, xyxy = series(20)
+    assert (refine(again, place, p, moving, xyxy) == refine(refiner, place, p, moving, xyxy)).all()
+    path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x80\x3f")
+    with pytest.raises(CheckpointDigestError):
+        load_refiner(path)
+    path.write_bytes(b"no weights")
+    with pytest.raises(CheckpointFormatError, match=r"refiner\.safetensors"):
+        load_refiner(path)
+
+
+def test_the_embedded_refiner_reads_the_embedded_checkpoint() -> None:
+    checkpoint = load_checkpoint(embedded_checkpoint())[1]
+    _, info = load_refiner(embedded_refiner())
+    assert info.reads == checkpoint.digest
+    assert info.behaviours == checkpoint.behaviours
+    assert checkpoint.trained_on.endswith(info.trained_on)

@@ -67,11 +67,11 @@ class _Edges:
 
 
 def stitch(
-    rows: Rows, labels: NDArray[np.int64], aspect: float, unwatched_s: Floats, settings: StitchSettings
+    rows: Rows, labels: NDArray[np.int64], unwatched_s: Floats, settings: StitchSettings
 ) -> NDArray[np.int64]:
     """Join tracklets over occlusions; returns the new labels ``(N,)``, the smallest of each joined group.
 
-    ``aspect`` is the picture's width in heights. ``unwatched_s`` ``(S, 2)`` are stretches in which the
+    ``unwatched_s`` ``(S, 2)`` are stretches in which the
     detector did not look because nothing was there: nobody hides in an empty scene, so over such a stretch
     only a bird at the same place is the same one.
     """
@@ -80,8 +80,8 @@ def stitch(
     if not order.size:
         return labels
     name, first, count = np.unique(labels[order], return_index=True, return_counts=True)
-    ends = _edges(rows, order, first, count, aspect, at_end=True)
-    begins = _edges(rows, order, first, count, aspect, at_end=False)
+    ends = _edges(rows, order, first, count, at_end=True)
+    begins = _edges(rows, order, first, count, at_end=False)
     fixed = rows.fixed[order[first]] != NO_TRACK
     i, j = _candidates(ends.time_s, begins.time_s, settings.max_occlusion_s)
     # A single box is more often a false one than a bird; joining those would string up ghosts.
@@ -105,7 +105,6 @@ def _edges(
     order: NDArray[np.intp],
     first: NDArray[np.intp],
     count: NDArray[np.intp],
-    aspect: float,
     *,
     at_end: bool,
 ) -> _Edges:
@@ -119,7 +118,7 @@ def _edges(
     size = np.median(rows.size[row], axis=1)
     look = unit_rows(rows.unit_look(row.ravel()).reshape(*row.shape, -1).mean(axis=1))
     onward = xy[:, 0] + velocity * (1.5 * rows.step_s if at_end else -1.5 * rows.step_s)
-    room = np.minimum(onward, np.array([aspect, 1.0]) - onward).min(axis=1)
+    room = np.minimum(onward, np.array([rows.aspect, 1.0]) - onward).min(axis=1)
     moving = np.hypot(velocity[:, 0], velocity[:, 1]) > 0.6 * size
     return _Edges(time_s[:, 0], xy[:, 0], velocity, size, look, moving & (room < 0.2 * size))
 

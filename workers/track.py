@@ -203,7 +203,7 @@ def _individuals(
     known = len(carry.time_s) if carry else 0
     rows = _rows(chain, settings, carry)
     links = link_tracklets(rows, settings.link)
-    labels = stitch(rows, links.labels, chain.videos[0].aspect, _unwatched_s(chain), settings.stitch)
+    labels = stitch(rows, links.labels, _unwatched_s(chain), settings.stitch)
     labels = settle_encounters(rows, labels, links.doubtful, settings.encounters)[known:]
     carried = carry.individual_ids if carry else ()
     time_s = chain.times_s()
@@ -248,7 +248,17 @@ def _rows(chain: Chain, settings: TrackSettings, carry: TrackCarry | None) -> Ro
     side = np.maximum(high - low, 1e-4)
     feet = np.stack([0.5 * (low[:, 0] + high[:, 0]), high[:, 1]], axis=1)
     return Rows(
-        time_s, feet, side.max(axis=1), np.log2(side), look, doing, score, duplicate, fixed, chain.step_s
+        time_s,
+        feet,
+        side.max(axis=1),
+        np.log2(side),
+        look,
+        doing,
+        score,
+        duplicate,
+        fixed,
+        chain.step_s,
+        chain.videos[0].aspect,
     )
 
 

@@ -75,6 +75,8 @@ class Rows:
     """Tracklet that a row is known to belong to, numbered from 0, or ``NO_TRACK``, shape ``(N,)``."""
     step_s: float
     """Time from one keyframe to the next."""
+    aspect: float
+    """The picture's width in picture heights."""
 
     def keyframe_starts(self) -> NDArray[np.int64]:
         """First row of each keyframe, and the number of rows at the end."""
@@ -275,6 +277,7 @@ class _Step:
         self.ahead_xy = ahead_xy
         self.settings = settings
         self.step_s = rows.step_s
+        self.aspect = rows.aspect
         self.elapsed_s = now_s - live.time_s
         self.steps = np.maximum(self.elapsed_s / rows.step_s, 1.0)
         self.unlike = unlikeness(
@@ -307,7 +310,8 @@ class _Step:
         """Cost of a sudden step of some tracks, believed when the next keyframe shows one more such step.
 
         In a flock whose spacing is smaller than its step, the nearest box is another bird's: the wrong
-        links are those that the next keyframe does not confirm.
+        links are those that the next keyframe does not confirm. A bird whose flight has carried it out of the
+        picture takes no such step: what flies in there a moment later is another one.
         """
         steps, size = self.steps[track, None], self.live.size[track, None]
         moved = self.xy[None] - self.live.xy[track, None]
@@ -319,7 +323,12 @@ class _Step:
         surprise = np.sqrt((gap**2).sum(axis=3).min(axis=2)) / size
         cost = 0.3 + 0.1 * lengths / steps + 0.6 * surprise + self.unlike[track]
         possible = (lengths <= self.settings.jump_lengths * steps) & (steps < MAX_MISSED_STEPS)
-        return np.where(possible, cost, np.inf)
+        return np.where(possible & ~self._has_left(track)[:, None], cost, np.inf)
+
+    def _has_left(self, track: NDArray[np.intp]) -> NDArray[np.bool_]:
+        x = self.live.xy[track, 0] + self.live.velocity[track, 0] * self.elapsed_s[track]
+        left: NDArray[np.bool_] = (x < 0.0) | (x > self.aspect)
+        return left
 
     def grown(self, track: NDArray[np.intp]) -> Floats:
         """Cost by the part of the smaller box outside the larger: a shadow or a reflection that joins a box, or

@@ -38,13 +38,14 @@ def two_birds(
         duplicate=np.zeros(2 * count, np.bool_),
         fixed=np.where(time_s < fixed_until_s, who, NO_TRACK),
         step_s=STEP_S,
+        aspect=16 / 9,
     )
     return rows, who.astype(np.int64)
 
 
 def some_of(rows: Rows, which: NDArray[np.bool_]) -> Rows:
-    columns = (getattr(rows, field.name) for field in dataclasses.fields(rows) if field.name != "step_s")
-    return Rows(*(column[which] for column in columns), rows.step_s)
+    names = (field.name for field in dataclasses.fields(rows) if field.name not in ("step_s", "aspect"))
+    return Rows(*(getattr(rows, name)[which] for name in names), rows.step_s, rows.aspect)
 
 
 def doubtful(rows: Rows) -> NDArray[np.int64]:

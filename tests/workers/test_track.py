@@ -209,6 +209,14 @@ def test_a_bird_that_leaves_and_another_that_enters_there_are_two() -> None:
     assert_each_has_one_id_of_its_own(run(film(scene, 6.0)))
 
 
+def test_a_bird_that_flies_out_and_another_that_flies_in_two_keyframes_later_are_two() -> None:
+    length, gone_s, in_s = 0.25, 6.5 * STEP_S, 7.5 * STEP_S
+    out = moving(0.9, 0.2, -0.125 / STEP_S)
+    back = moving(0.07 - in_s * 0.09 / STEP_S, 0.4, 0.09 / STEP_S)
+    scene = [Actor(out, ((0.0, gone_s),), 0.1, length), Actor(back, ((in_s, 9.0),), 0.1, length)]
+    assert_each_has_one_id_of_its_own(run(film(scene, 14 * STEP_S)))
+
+
 @pytest.mark.parametrize(("place", "ids"), [(0.9, 1), (1.2, 2)])
 def test_over_a_stretch_in_which_nothing_was_there_only_the_same_place_joins(place: float, ids: int) -> None:
     scene = [Actor(standing(0.9, 0.5), ((0.0, 4.0),)), Actor(standing(place, 0.5), ((8.0, 12.0),))]

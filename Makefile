@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES := 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
 
-.PHONY: setup demo test test-all check lint types imports bench weights clean
+.PHONY: setup demo test test-all check lint types imports bench badinput weights clean
 
 setup: $(READY)
 
@@ -42,6 +42,9 @@ imports: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
+
+badinput: $(READY)
+	$(BIN)/python -m tests.badinput
 
 WEIGHTS := $(BIN)/python -m flows.training.embedded --work build/weights
 weights: $(READY)

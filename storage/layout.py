@@ -22,6 +22,9 @@ CAMERA_DAY_TABLES: Final = ("videos", "tracks", "individuals", "effort", "events
 """Tables with one object per camera-day, in the order in which they are written."""
 TABLES: Final = (DETECTIONS, *CAMERA_DAY_TABLES)
 
+NAME_BYTES: Final = 240
+"""File systems take names of 255 bytes: with ``camera=`` before it and ``~12`` after it, this much is left."""
+
 _HIDING_PREFIXES = ("_", ".")
 _VIDEO_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -125,6 +128,19 @@ def quote(value: str) -> str:
     if encoded.startswith(_HIDING_PREFIXES):
         encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
     return encoded
+
+
+def shorten(value: str) -> str:
+    """A site or camera whose quoted form is part of a file's name: one that is too long loses its end to a hash
+    of the whole. A letter that is not ASCII takes 6 to 12 bytes.
+    """
+    if len(quote(value)) <= NAME_BYTES:
+        return value
+    mark = f"-{hashlib.blake2b(value.encode(), digest_size=4).hexdigest()}"
+    kept = value
+    while len(quote(kept)) > NAME_BYTES - len(mark):
+        kept = kept[:-1]
+    return kept + mark
 
 
 def _day(site: str, camera: str, date: str) -> CameraDay:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ import ray
 
 from workers.derive import Derived, DeriveJob, derive_camera_day
 from workers.detectors import DetectorSpec
+from workers.limits import ended_after, limit_address_space, limit_open_files
 from workers.messages import ArchiveFile, FrameChunk, GridSpan, Plate, Presence, Probe, Quarantined, Recording
 from workers.score import FrameScorer, ScoredKeyframes, ScorerSpec
 from workers.segments import Segment
@@ -29,6 +28,8 @@ class DecodeLimits:
     """Address space beyond what the process starts with."""
     stall_s: float
     """Longest time without a new chunk."""
+    open_files: int = 256
+    """Files, connections included, beyond those that the process starts with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,12 @@ class DecodeReport:
 def decode_segment(
     segment: Segment, frame_size: tuple[int, int], limits: DecodeLimits
 ) -> Iterator[FrameChunk | DecodeReport]:
-    """Decode one segment in a process of its own, which a stall or too much memory ends."""
-    from workers.decode import DecodeTally, decode_span, limit_address_space
+    """Decode one segment in a process of its own, which a stall, too much memory or too many files end."""
+    from workers.decode import DecodeTally, decode_span
     from workers.segments import CHUNK_FRAMES
 
     limit_address_space(limits.memory_bytes)
+    limit_open_files(limits.open_files)
     tally = DecodeTally()
     recording, busy_s = segment.recording, 0.0
     chunks = decode_span(
@@ -65,25 +67,13 @@ def decode_segment(
     )
     while True:
         started = time.perf_counter()
-        # SIGALRM keeps its default action: a decoder stuck in C cannot run a Python handler.
-        signal.setitimer(signal.ITIMER_REAL, limits.stall_s)
-        chunk = next(chunks, None)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        with ended_after(limits.stall_s):
+            chunk = next(chunks, None)
         busy_s += time.perf_counter() - started
         if chunk is None:
             break
         yield chunk
     yield DecodeReport(tally.frames_decoded, tally.decoder, busy_s)
-
-
-@contextmanager
-def ended_after(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer; SIGALRM keeps its default action, which C code cannot hold up."""
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @ray.remote(max_retries=1, num_cpus=1)

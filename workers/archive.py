@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from storage import layout
 from workers.containers import looks_like_video
 from workers.errors import ArchiveError
-from workers.messages import ArchiveFile, Probe, Recording
+from workers.messages import FIRST_YEAR, ArchiveFile, Probe, Recording
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".divx", ".asf", ".wmv", ".ts", ".mts", ".m2ts"}
@@ -115,7 +115,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _archive_file(folder: Path, path: Path) -> ArchiveFile | None:
-    uri = path.relative_to(folder).as_posix()
+    name = path.relative_to(folder).as_posix()
     suffix = path.suffix.lower()
     if suffix in OTHER_SUFFIXES:
         return None
@@ -134,13 +134,18 @@ def _archive_file(folder: Path, path: Path) -> ArchiveFile | None:
         # Listed all the same: the probe says why it cannot be opened.
         status, fingerprint = path.lstat(), UNREADABLE
     return ArchiveFile(
-        video_id=layout.video_id_of(uri),
-        uri=uri,
+        video_id=layout.video_id_of(name),
+        uri=_as_text(name),
         path=str(path),
         size_bytes=status.st_size,
         fingerprint=fingerprint,
         file_time=dt.datetime.fromtimestamp(status.st_mtime, dt.UTC),
     )
+
+
+def _as_text(name: str) -> str:
+    """A path with the bytes that are no valid text written out, as ``\\xff``: tables hold text only."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _fingerprint(path: Path, size_bytes: int) -> str:
@@ -185,15 +190,16 @@ def place_file(
         site: site of files whose path does not say one.
 
     Without a match the file is a camera of its own, named by its path. The start comes from the path, else
-    from the container, else from the file's own time, which ``start_source`` marks as an estimate.
+    from the container, else from the file's own time, which ``start_source`` marks as an estimate. A path or
+    container that says a year before ``FIRST_YEAR`` says nothing: the camera's clock was never set.
     """
     local = ZoneInfo(zone)
     match = re.fullmatch(pattern, file.uri)
     groups = match.groupdict() if match else {}
     start, source = _start_time(groups.get("time"), local, file, container_start)
     return Place(
-        site=groups.get("site") or site,
-        camera=groups.get("camera") or _own_camera(file.uri),
+        site=layout.shorten(groups.get("site") or site),
+        camera=layout.shorten(groups.get("camera") or _own_camera(file.uri)),
         start_time=start,
         start_source=source,
         date=start.astimezone(local).date(),
@@ -240,6 +246,8 @@ def _parse_time(text: str, zone: ZoneInfo) -> dt.datetime | None:
     try:
         clock = dt.datetime.strptime(digits, form)
     except ValueError:
+        return None
+    if clock.year < FIRST_YEAR:
         return None
     is_utc = text.rstrip().upper().endswith("Z")
     return clock.replace(tzinfo=dt.UTC if is_utc else zone).astimezone(dt.UTC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from workers.errors import (
 HEAD_BYTES = 4096
 LENGTH_SLACK_BYTES = 16
 """Some cameras count the header itself into the length that it states."""
+TS_SYNC = 0x47
+"""First byte of every packet of a transport stream."""
+TS_MARKS = 8
+"""So many sync bytes, a packet's length apart, tell a stream that was cut within a packet."""
 MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"}
 ASF_GUID = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -86,11 +91,20 @@ def _container_of(head: bytes) -> str | None:
         return "asf"
     for stride, first in ((188, 0), (192, 4), (204, 0)):
         marks = head[first::stride]
-        if len(marks) >= 3 and set(marks[:8]) == {0x47}:
+        if len(marks) >= 3 and set(marks[:TS_MARKS]) == {TS_SYNC}:
             return "mpegts"
     if head.startswith(b"\x00\x00\x01\xba"):
         return "mpeg"
-    return None
+    return "mpegts" if _is_cut_transport_stream(head) else None
+
+
+def _is_cut_transport_stream(head: bytes) -> bool:
+    """Whether packets of a transport stream follow the rest of one that lost its start."""
+    starts = ((stride, first) for stride in (188, 192, 204) for first in range(1, stride))
+    return not _is_text(head) and any(
+        head[first : first + TS_MARKS * stride : stride] == bytes([TS_SYNC] * TS_MARKS)
+        for stride, first in starts
+    )
 
 
 def _is_text(head: bytes) -> bool:
@@ -159,7 +173,8 @@ def read_mp4(path: Path) -> Mp4Facts:
             )
         fragmented = any(box.kind == b"moof" for box in top)
         for box in top:
-            if box.end > size and not fragmented:
+            # What follows the last picture may be anything: some cameras leave bytes of an older file there.
+            if box.end > size and not fragmented and box.kind in MP4_BOXES:
                 raise _cut_off(path, size, box.end)
         tracks = (box for box in _boxes(file, index.start, index.end) if box.kind == b"trak")
         for track in tracks:
@@ -205,6 +220,17 @@ def _rotation(header: bytes) -> int:
     if a == b == 0:
         return 0
     return round(-math.degrees(math.atan2(b, a)) / 90) * 90 % 360
+
+
+def clear_rotation(file: BinaryIO) -> None:
+    """Have the tracks of an MP4 file shown as they are coded, in place."""
+    for index in _boxes(file, 0, file.seek(0, os.SEEK_END)):
+        for track in _boxes(file, index.start, index.end) if index.kind == b"moov" else ():
+            for box in _boxes(file, track.start, track.end):
+                if box.kind == b"tkhd":
+                    file.seek(box.start)
+                    file.seek(box.start + (52 if file.read(1) == b"\x01" else 40))
+                    file.write(struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
 
 
 def _edit_list(content: bytes) -> tuple[tuple[int, int], ...]:

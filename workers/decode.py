@@ -21,10 +21,13 @@ from workers.messages import FrameChunk, GridSpan, Probe
 from workers.pyav_reader import decode_iframes, decoded_size, read_frames, to_rgb, upright
 from workers.spans import Piece, copy_pieces
 
-__all__ = ["DecodeTally", "decode_iframes", "decode_span", "limit_address_space"]
+__all__ = ["DecodeTally", "decode_iframes", "decode_span"]
 
 MAX_HOLD_S = 1.0
 """A frame that is too damaged to decode is shown as the one before it, if that is not older than this."""
+HELD_SHARE, HELD_FRAMES = 0.1, 4
+"""Of a span at most this share of the frames, or so many, may be shown as their neighbours: a film of stills would
+have every animal stand."""
 BATCH_FRAMES = 16
 NO_FAULTS = 1e-9
 """Share of frames that decord may make up: when a damaged one is lost it shifts all that follow by one, and
@@ -40,7 +43,7 @@ class DecodeTally:
     frames_held: int = 0
     """Damaged frames for which a neighbour stands in."""
     decoder: str = ""
-    """``decord`` or ``pyav``, and after a colon why where it is not decord."""
+    """``decord`` or ``pyav``, and after a colon why where it is not decord, and how many frames were held."""
 
 
 def decode_span(
@@ -68,11 +71,13 @@ def decode_span(
 
     Raises:
         DamagedVideoError: the container or the pictures cannot be read here.
-        DecodeMismatchError: neither decoder returned the frames that the probe found.
+        MemoryError: this process may not take as much memory as that needs.
+        DecodeMismatchError: neither decoder returned the frames that the probe found, or too few of them.
     """
     grid = FrameGrid.of(probe)
     indices = grid.frames_of(span)
-    pictures = _pictures(path, probe, np.unique(indices), frame_size, tally or DecodeTally())
+    wanted, tally = np.unique(indices), tally or DecodeTally()
+    pictures = _pictures(path, probe, wanted, frame_size, tally)
     picture = np.empty(0, np.uint8)
     shown = -1
     for first in range(span.first, span.stop, chunk_frames):
@@ -85,6 +90,8 @@ def decode_span(
             frames[row] = picture
         times_s = grid.times_s[first : first + count]
         yield FrameChunk(video_id, first, frames, times_s, indices[places])
+    if tally.frames_held:
+        tally.decoder += f"; {tally.frames_held} of {len(wanted)} frames are damaged and shown as a neighbour"
 
 
 def _pictures(
@@ -105,6 +112,8 @@ def _pictures(
         return
     try:
         yield from _pyav_pictures(path, probe, wanted[done:], frame_size, tally)
+    except av.error.MemoryError as error:
+        raise MemoryError(error.strerror) from error  # not the file's fault, and this one can be pickled
     except av.error.FFmpegError as error:
         raise DamagedVideoError(
             f"reading stops after frame {wanted[0]}: {error.strerror}; copy the file again", path
@@ -204,6 +213,13 @@ def _pyav_pictures(
             yield to_rgb(current[1], probe, frame_size)
         else:
             tally.frames_held += 1
+            if tally.frames_held > max(HELD_FRAMES, HELD_SHARE * len(wanted)):
+                raise DecodeMismatchError(
+                    f"more than {HELD_SHARE:.0%} of the frames from {probe.times_s[wanted[0]]:.1f} s to "
+                    f"{probe.times_s[wanted[-1]]:.1f} s cannot be decoded, or not in their order: the file is "
+                    "damaged there; copy it again from the camera's card",
+                    path,
+                )
             yield to_rgb(_stand_in(frame, before, current, probe, path), probe, frame_size)
 
 
@@ -219,20 +235,3 @@ def _stand_in(
         "of it: the file is damaged there; copy it again from the camera's card",
         path,
     )
-
-
-def limit_address_space(extra_bytes: int) -> None:
-    """Let this process take at most ``extra_bytes`` of address space more than it has; Linux only.
-
-    A file of a few hundred kilobytes can decode to hundreds of megabytes: a process of its own with a limit
-    fails alone.
-    """
-    import resource
-    from pathlib import Path
-
-    pages = Path("/proc/self/statm")
-    if not pages.exists():
-        return
-    limit = int(pages.read_text().split()[0]) * resource.getpagesize() + extra_bytes
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))

@@ -25,6 +25,9 @@ clips of 32 frames reach twice as far on both sides."""
 MIN_BEHAVIOUR_FPS = 10.0
 """Below this frame rate individuals are found and tracked, and behaviour is not scored."""
 
+FIRST_YEAR = 1990
+"""Cameras whose clock was never set write 1904, 1970 or 1980."""
+
 DecoderName = Literal["decord", "pyav"]
 
 

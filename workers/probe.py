@@ -21,7 +21,7 @@ from workers.errors import (
     UnsafePathError,
     UnsupportedCodecError,
 )
-from workers.messages import DecoderName, Probe
+from workers.messages import FIRST_YEAR, DecoderName, Probe
 from workers.packets import DEFAULT_FRAME_S, PacketTable, read_packets
 
 CODECS = {
@@ -41,6 +41,10 @@ DECODER_ALIASES = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "lib
 MAX_SIDE_PX = 4096
 MAX_DURATION_S = 48 * 3600.0
 MAX_GAP_S = 3600.0
+MISSING_SHARE = 0.1
+"""Headers round their lengths; what is missing beyond this share is told."""
+MAX_REORDERED = 32
+"""No codec shows a frame after one that is decoded so many frames later: at most 16 may wait for their turn."""
 MAX_GROUP_FRAMES = 600
 """decord's frames are held until their group of pictures is verified."""
 DECORD_FORMATS = {"yuv420p", "yuvj420p"}
@@ -95,12 +99,24 @@ def video_stream(container: Any, path: str | Path) -> Any:
 
 
 def _safe_file(path: Path, root: str | Path | None) -> Path:
+    if not _is_text(str(path)):
+        raise UnsafePathError(
+            "the name of the file or of its folder is no valid text (UTF-8); rename it", path
+        )
     resolved = path.resolve()
     if not resolved.is_relative_to(Path(path.parent if root is None else root).resolve()):
         raise UnsafePathError("the path leads out of the archive; put the file itself into the archive", path)
     if not resolved.is_file():
         raise UnsafePathError("there is no regular file at this path", path)
     return resolved
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Probe:
@@ -114,8 +130,12 @@ def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Pro
     ticks = packets.times[order]
     times_s = (ticks - ticks[0]) * time_base
     _check_times(times_s, file)
+    if packets.has_times:
+        _check_order(packets, ticks[0], time_base, file)
     fps, last_s = _rate(times_s, packets.last_duration * time_base, stream)
     missing = _missing_part(opened, float(times_s[-1]) + last_s)
+    if missing and container == "mov" and not mp4.fragmented:
+        _check_count(len(times_s) + packets.hidden + packets.dropped, stream.frames, file)
     decoder, reason = _choose_decoder(container, codec, str(context.pix_fmt), packets, mp4, missing)
     width, height = _displayed_size(context, mp4.rotation_deg)
     return Probe(
@@ -141,7 +161,10 @@ def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Pro
 def _codec_name(stream: Any, file: Path) -> str:
     context = stream.codec_context
     if context is None:
-        raise UnsupportedCodecError(f"the codec with the tag {stream.codec_tag!r} is unknown here", file)
+        raise UnsupportedCodecError(
+            "the codec of the pictures is unknown here, or they are encrypted; convert the file to H.264 in MP4",
+            file,
+        )
     name = DECODER_ALIASES.get(context.codec.name, context.codec.name)
     if name not in CODECS:
         raise UnsupportedCodecError(
@@ -179,6 +202,32 @@ def _check_times(times_s: NDArray[np.float64], file: Path) -> None:
         )
 
 
+def _check_count(found: int, listed: int, file: Path) -> None:
+    """Refuse an MP4 file of which reading stops early, as it does where its index is damaged."""
+    if found < listed * (1 - MISSING_SHARE):
+        raise DamagedVideoError(
+            f"the file's index lists {listed:,} pictures, only {found:,} can be reached: the index is damaged; "
+            "copy the file again",
+            file,
+        )
+
+
+def _check_order(packets: PacketTable, first: int, time_base: float, file: Path) -> None:
+    """Refuse a clock that goes back: frames of two moments would have the same time."""
+    times, iframes = packets.times, packets.times[packets.keys]
+    back = np.maximum.accumulate(times)[:-MAX_REORDERED] - times[MAX_REORDERED:]
+    iframes_back = iframes[:-1] - iframes[1:]
+    for steps, until in ((iframes_back, iframes[:-1]), (back, times[:-MAX_REORDERED])):
+        if steps.size and steps.max() > 0:
+            place = int(np.argmax(steps > 0))
+            raise BadTimestampsError(
+                f"the clock of the recording goes back by {steps[place] * time_base:,.1f} s after "
+                f"{(until[place] - first) * time_base:,.1f} s: it was set back, or the file's index is damaged; "
+                "split the file there, or copy it again",
+                file,
+            )
+
+
 def _rate(times_s: NDArray[np.float64], last_s: float, stream: Any) -> tuple[float, float]:
     """Mean frame rate and the length of the last frame in seconds."""
     if len(times_s) > 1 and times_s[-1] > 0:
@@ -200,7 +249,7 @@ def _displayed_size(context: Any, rotation_deg: int) -> tuple[int, int]:
 def _missing_part(opened: Any, found_s: float) -> str:
     """Where the header states clearly more than there are pictures for, how much; else empty."""
     stated_s = (opened.duration or 0) / 1e6
-    if stated_s <= found_s * 1.1 + 1.0:
+    if stated_s <= found_s * (1 + MISSING_SHARE) + 1.0:
         return ""
     return f"the header states {stated_s:,.1f} s, there are pictures for {found_s:,.1f} s"
 
@@ -214,7 +263,7 @@ def _creation_time(opened: Any, stream: Any) -> dt.datetime | None:
             continue
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=dt.UTC)
-        if moment.year >= 1990:  # cameras without a clock write the epoch of 1904 or 1970
+        if moment.year >= FIRST_YEAR:
             return moment.astimezone(dt.UTC)
     return None
 

@@ -16,6 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.containers import clear_rotation
 from workers.errors import DecodeMismatchError
 from workers.messages import Probe
 from workers.probe import open_container, video_stream
@@ -90,5 +91,7 @@ def _wrap(stream: Any, packets: list[Any], indices: list[int], path: str) -> Pie
             packet.pts, packet.dts, packet.time_base = shown, decoded, time_base
             packet.stream = target
             output.mux(packet)
+    # The copy would be turned by decord, and then once more by who reads it.
+    clear_rotation(data)
     data.seek(0)
     return Piece(data, order)

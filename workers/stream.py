@@ -24,6 +24,7 @@ from workers.segments import Segment, keyframe_indices
 PROCESS_ENDED = (
     "the process that decoded it was ended twice: it made no progress, or needed more memory than it may use"
 )
+NEEDS_MEMORY = "decoding it needs more memory than one process may use; raise decode.memory_gib"
 CHUNKS_AHEAD = 3
 """Chunks that one decode task may have finished before they are taken."""
 CHUNKS_PER_ACTOR = 2
@@ -230,6 +231,8 @@ def decode_failure(item: Any) -> str | None:
         cause = error.cause
         if isinstance(cause, UnreadableVideoError):
             return cause.reason
+        if isinstance(cause, MemoryError):
+            return NEEDS_MEMORY
         if isinstance(cause, WorkerCrashedError):
             return PROCESS_ENDED
         return f"decoding failed unexpectedly: {type(cause).__name__}: {cause}"

@@ -30,6 +30,8 @@ MAX_HOLE_S = 1.5
 """Shorter holes between spans are closed."""
 LEARNED_STEP_S = 4.0
 """A learned detector looks for animals at rest at I-frames this far apart, where nothing moves."""
+MAX_FREEZE_S, FREEZE_FRAMES = 2.0, 4
+"""Longer without a frame, and than so many usual steps between frames: the camera recorded nothing."""
 WHOLE_SHARE = 0.98
 """A file of which the spans cover more is decoded whole."""
 _BATCH = 32
@@ -64,22 +66,62 @@ def survey_video(
         frame_size: height and width of the plates.
         detector: also asked, for animals at rest, which motion against the plate may not see.
         max_iframe_gap_s: between empty I-frames that are further apart a visit may have been missed, so the
-            stretch between them is decoded.
+            stretch between them is decoded; not where nothing was recorded.
     """
+    found = _survey(recording, plates, frame_size, detector, max_iframe_gap_s)
+    return without_pauses(found, recording.probe.times_s)
+
+
+def without_pauses(presence: Presence, times_s: NDArray[np.float64]) -> Presence:
+    """The same spans without the stretches in which no frame was recorded: the frame before such a pause would
+    stand for all of it.
+
+    Args:
+        presence: of a video.
+        times_s: time of each of its frames, ascending, shape ``(N,)``.
+    """
+    steps_s = np.diff(times_s)
+    usual_s = float(np.median(steps_s)) if steps_s.size else 0.0
+    pauses = np.flatnonzero(steps_s > max(MAX_FREEZE_S, FREEZE_FRAMES * usual_s))
+    if not pauses.size:
+        return presence
+    recorded = np.stack(
+        [np.concatenate([[0.0], times_s[pauses + 1]]), np.concatenate([times_s[pauses] + usual_s, [np.inf]])],
+        axis=1,
+    )
+    shared = [(max(a, c), min(b, d)) for a, b in presence.spans_s for c, d in recorded]
+    spans_s = np.array([span for span in shared if span[0] < span[1]], np.float64).reshape(-1, 2)
+    lost_s = float((steps_s[pauses] - usual_s).sum())
+    return Presence(
+        spans_s, presence.mode, f"{presence.reason}; nothing was recorded for {lost_s:,.1f} s within it"
+    )
+
+
+def _survey(
+    recording: Recording,
+    plates: tuple[Plate, ...],
+    frame_size: tuple[int, int],
+    detector: Detector | None,
+    max_iframe_gap_s: float,
+) -> Presence:
     iframe_count = int(recording.probe.is_iframe.sum())
     if iframe_count < 2:
-        return whole_video(recording, f"{iframe_count} I-frame: nothing is known about the time between")
+        return _whole(recording, f"{iframe_count} I-frame: nothing is known about the time between")
     if not plates:
-        return whole_video(recording, "there is no background plate to compare with")
+        return _whole(recording, "there is no background plate to compare with")
     try:
         times_s, present = _look(recording, plates, frame_size, detector)
     except UnreadableVideoError as error:
-        return whole_video(recording, f"the I-frames cannot be read: {error.reason}")
+        return _whole(recording, f"the I-frames cannot be read: {error.reason}")
     return presence_from_iframes(times_s, present, recording.probe.duration_s, max_iframe_gap_s)
 
 
 def whole_video(recording: Recording, reason: str) -> Presence:
     """Presence of a video that is decoded from end to end."""
+    return without_pauses(_whole(recording, reason), recording.probe.times_s)
+
+
+def _whole(recording: Recording, reason: str) -> Presence:
     return Presence(np.array([[0.0, recording.probe.duration_s]]), "whole", reason)
 
 

@@ -15,8 +15,8 @@ from storage.catalog import Catalog
 from storage.layout import CAMERA_DAY_TABLES, CameraDay
 from storage.parquet import Footer
 from storage.records import VideoRecord
+from workers.archive import UNREADABLE, group_camera_days, list_archive, place_file, place_recording
 from workers.archive import CameraDay as GroupedDay
-from workers.archive import group_camera_days, list_archive, place_file, place_recording
 from workers.derive import revision_of, video_of
 from workers.messages import ArchiveFile, Probe, Quarantined, Recording
 
@@ -36,6 +36,8 @@ class Lookup:
     """Files that the store does not know, or knows with other content, or that are to be made again."""
     unsettled: tuple[CameraDay, ...]
     """Camera-days whose tables are not what their detections and these settings give."""
+    renamed: Mapping[str, str]
+    """Stored videos whose file is gone while another one has its content: that one's id, by the stored one's."""
     outdated: int
     """Videos made with another model or other settings, which only ``--reprocess`` makes again."""
 
@@ -116,14 +118,35 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         or len(places[file.video_id]) > 1
         or (reprocess and (file.video_id in outdated or stored[file.video_id][1].status != "done"))
     )
+    renamed = _renamed(files, stored)
+    twice = {day for old, found in renamed.items() if _is_copied(old, found, stored) for day in places[old]}
     return Lookup(
         files=files,
         stored=stored,
         places={video_id: tuple(days) for video_id, days in places.items()},
         new=new,
-        unsettled=tuple(unsettled),
+        unsettled=tuple(sorted(twice.union(unsettled))),
+        renamed=renamed,
         outdated=len(outdated & {file.video_id for file in files}),
     )
+
+
+def _renamed(
+    files: Sequence[ArchiveFile], stored: Mapping[str, tuple[CameraDay, VideoRecord]]
+) -> dict[str, str]:
+    present = {file.video_id for file in files}
+    by_content = {file.fingerprint: file.video_id for file in files if file.fingerprint != UNREADABLE}
+    return {
+        video_id: by_content[video.fingerprint]
+        for video_id, (_, video) in stored.items()
+        if video_id not in present and video.fingerprint in by_content
+    }
+
+
+def _is_copied(old: str, found: str, stored: Mapping[str, tuple[CameraDay, VideoRecord]]) -> bool:
+    """Whether the store has the content of a renamed file under its new name too."""
+    _, video = stored.get(found, (None, None))
+    return video is not None and video.status == "done" and video.fingerprint == stored[old][1].fingerprint
 
 
 def stored_quarantined(catalog: Catalog, day: CameraDay, tables: Mapping[str, Footer]) -> list[VideoRecord]:
@@ -262,7 +285,8 @@ def _misplaced(
     """Videos by the camera-days in which they are stored, but to which they do not belong any more.
 
     A file comes to belong to another one when its new content says another time, or when a late file changes
-    which recordings are split into cameras of their own.
+    which recordings are split into cameras of their own. A file that was renamed leaves what its old name had, as
+    soon as the new one is read.
     """
     home = {r.file.video_id: day for day, group in groups.items() for r in group.recordings}
     home |= {record.video_id: day for day, records in quarantined.items() for record in records}
@@ -271,6 +295,11 @@ def _misplaced(
         for other in lookup.places.get(video_id, ()):
             if other != day:
                 misplaced[other].add(video_id)
+    readable = {r.file.video_id for group in groups.values() for r in group.recordings}
+    for old, found in lookup.renamed.items():
+        if found in readable or _is_copied(old, found, lookup.stored):
+            for day in lookup.places[old]:
+                misplaced[day].add(old)
     return misplaced
 
 

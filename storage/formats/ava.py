@@ -150,7 +150,7 @@ def read_label_map(path: Path) -> dict[int, str]:
         name, number = _LABEL_NAME.search(item[1]), _LABEL_ID.search(item[1])
         if name is None or number is None:
             raise _error(path, line, f"an item needs a name and an id, got {' '.join(item[0].split())!r}")
-        label_id = int(number[1])
+        label_id = _whole(path, line, "id", number[1]) or 0
         if label_id in labels:
             raise _error(path, line, f"label id {label_id} comes twice")
         labels[label_id] = name[1] or name[2] or ""

@@ -178,7 +178,11 @@ def read_via(path: Path, annotator: str) -> WrittenFile:
 def _project(path: Path) -> _Object:
     try:
         project = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Object)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        json.dumps(project, ensure_ascii=False).encode()
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no UTF-8, no JSON, endless numbers or nesting, half characters
         raise FormatError(f"{path}: this is no JSON: {error}; save the project in VIA again") from error
     missing = [
         name for name in _PARTS if not isinstance(project, dict) or not isinstance(project.get(name), dict)
@@ -221,9 +225,13 @@ def _corners(xy: list[Any]) -> Box:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{_short(value)} is no number")
+    return number
 
 
 def _list(entry: Any, name: str) -> list[Any]:

@@ -17,6 +17,7 @@ from storage.layout import (
     parse_path,
     plates_path,
     quote,
+    shorten,
     table_path,
     video_id_of,
 )
@@ -113,3 +114,19 @@ def test_other_files_have_no_place(path: str) -> None:
     with pytest.raises(PathValueError, match="is no object of a store"):
         parse_path(path)
     assert parse_or_none(path) is None
+
+
+@pytest.mark.parametrize("value", ["north", "n" * 240, "鹤" * 26])
+def test_names_that_fit_stay(value: str) -> None:
+    assert shorten(value) == value
+
+
+def test_a_long_name_fits_into_a_file_s_name_and_stays_one_of_its_own() -> None:
+    day = dt.date(2025, 1, 2)
+    names = [shorten(f"{'鹤' * 80}{end}") for end in ("", "1", "2")]
+    assert len(set(names)) == 3
+    for name in names:
+        assert name.startswith("鹤" * 20)
+        parts = detections_path(CameraDay(name, f"{name}~99", day), "00ff00ff00ff00ff").split("/")
+        assert max(map(len, parts)) <= 255
+        assert len(table_path("events", CameraDay("s", f"{name}~99", day)).split("/")[-1]) <= 255

@@ -175,6 +175,21 @@ def test_an_impossible_time_in_the_path_is_not_used() -> None:
     assert (placed.camera, placed.start_source) == ("north", "file_time")
 
 
+@pytest.mark.parametrize("stamp", ["19700101T000012Z", "19800101T000000", "19040101T000000Z"])
+def test_a_clock_that_was_never_set_says_nothing(stamp: str) -> None:
+    placed = recording(f"marsh/north/north_{stamp}.mp4", "Asia/Shanghai")
+    assert (placed.camera, placed.start_time, placed.start_source) == ("north", FILE_TIME, "file_time")
+
+
+def test_a_name_that_is_no_text_has_a_path_that_is(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"cam\xff.mp4")).write_bytes(b"x")
+    (file,) = list_archive(str(tmp_path))
+    assert file.uri == r"cam\xff.mp4"
+    assert file.video_id == video_id_of("cam\udcff.mp4")
+    with pytest.raises(UnsafePathError, match=r"no valid text.*rename"):
+        probe_video(file.path)
+
+
 # Grouping
 
 

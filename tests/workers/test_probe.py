@@ -229,6 +229,27 @@ def test_a_clock_that_jumps(tmp_path: Path, write_video: WriteVideo) -> None:
         probe_video(path)
 
 
+def test_a_clock_that_goes_back(tmp_path: Path, write_video: WriteVideo) -> None:
+    path = write_video(tmp_path / "a.ts", 60)
+    path.write_bytes(2 * path.read_bytes())
+    with pytest.raises(BadTimestampsError, match=r"goes back by 1\.5 s after 1\.5 s.*set back"):
+        probe_video(path)
+
+
+def test_reordered_frames_are_no_clock_that_goes_back(tmp_path: Path, write_video: WriteVideo) -> None:
+    options = {"x264-params": "bframes=16:b-adapt=0:b-pyramid=normal:keyint=60:open-gop=1"}
+    probe = probe_video(write_video(tmp_path / "a.mkv", 70, options=options))
+    np.testing.assert_allclose(probe.times_s, np.arange(70) / 30, atol=1e-3)
+
+
+def test_bytes_before_and_after_a_stream(tmp_path: Path, write_video: WriteVideo) -> None:
+    stream, film = write_video(tmp_path / "a.ts", 40), write_video(tmp_path / "a.mp4", 40)
+    stream.write_bytes(stream.read_bytes()[100:])
+    film.write_bytes(film.read_bytes() + b"\x7f\xff\xff\xffjunk")
+    assert probe_video(stream).frame_count >= 24
+    assert probe_video(film).frame_count == 40
+
+
 def test_a_link_out_of_the_folder_is_not_opened(tmp_path: Path, write_video: WriteVideo) -> None:
     outside = write_video(tmp_path / "outside.mp4", 3)
     archive = tmp_path / "archive"

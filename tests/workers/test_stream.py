@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,14 +34,17 @@ def _cluster() -> Iterator[None]:
 
 @ray.remote(max_calls=1, max_retries=1)
 def decode_numbers(segment: Segment, size: tuple[int, int], limits: DecodeLimits) -> Iterator[Any]:
-    """Frames whose pixels are their grid index; videos named bad, dead or odd fail in the second chunk."""
+    """Frames whose pixels are their grid index; videos of some names fail in the second chunk, once only once."""
     name = segment.recording.file.video_id
     for first in range(segment.frames.first, segment.frames.stop, CHUNK_FRAMES):
         if first > segment.frames.first:
             if name == "bad":
                 raise DamagedVideoError("the pictures end here", "bad.mp4")
-            if name == "dead":
+            if name == "dead" or (name == "once" and not Path(segment.recording.file.path).exists()):
+                Path(segment.recording.file.path).touch()
                 os.kill(os.getpid(), signal.SIGALRM)
+            if name == "large":
+                raise MemoryError
             if name == "odd":
                 raise KeyError("something nobody thought of")
         grid = np.arange(first, min(first + CHUNK_FRAMES, segment.frames.stop))
@@ -82,13 +86,16 @@ class OneBoxPerKeyframe:
         return ScoredKeyframes(keyframes, rows, 0.1, 0.2)
 
 
-def recording(name: str, fps: float = 30.0) -> Any:
-    return SimpleNamespace(file=SimpleNamespace(video_id=name), probe=SimpleNamespace(fps=fps))
+def recording(name: str, fps: float = 30.0, path: Path | None = None) -> Any:
+    file = SimpleNamespace(video_id=name, path=str(path or "/dev/null"))
+    return SimpleNamespace(file=file, probe=SimpleNamespace(fps=fps))
 
 
-def outcomes(monkeypatch: pytest.MonkeyPatch, names: list[str], fps: float = 30.0) -> dict[str, Any]:
+def outcomes(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], fps: float = 30.0, path: Path | None = None
+) -> dict[str, Any]:
     monkeypatch.setattr(stream_module, "decode_segment", decode_numbers)
-    recordings = [recording(name, fps) for name in names]
+    recordings = [recording(name, fps, path) for name in names]
     segments = {
         r.file.video_id: [
             Segment(r, GridSpan(0, 208), GridSpan(0, 200)),
@@ -115,6 +122,7 @@ def test_every_keyframe_is_scored_once_in_order_from_its_own_frame(monkeypatch: 
     [
         ("bad", "the pictures end here"),
         ("dead", "made no progress, or needed more memory"),
+        ("large", r"more memory than one process may use; raise decode.memory_gib"),
         ("odd", "something nobody thought of"),
     ],
 )
@@ -126,6 +134,17 @@ def test_a_decoder_that_fails_costs_its_video_and_no_other(
     assert reason in done[name].reason
     assert isinstance(done["one"], ScoredVideo)
     assert isinstance(done["two"], ScoredVideo)
+
+
+def test_a_decoder_that_dies_once_costs_a_retry_and_no_row(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    died = tmp_path / "died"
+    done = outcomes(monkeypatch, ["one", "once"], path=died)
+    assert died.exists()
+    for name in ("one", "once"):
+        assert done[name].rows.frame.tolist() == list(range(0, 300, 4))
+        np.testing.assert_allclose(done[name].rows.xyxy[:, 3] * 255, done[name].rows.frame % 251, atol=1e-3)
 
 
 def test_slow_video_is_detected_and_its_behaviour_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from workers.detect import Detector, MotionDetector
 from workers.detect_combined import CombinedDetector
-from workers.messages import ArchiveFile, Boxes, Keyframes, Plate, Recording, Survey
+from workers.messages import ArchiveFile, Boxes, Keyframes, Plate, Presence, Recording, Survey
 from workers.probe import probe_video
 from workers.pyav_reader import read_frames, to_rgb
 from workers.survey import (
@@ -22,6 +22,7 @@ from workers.survey import (
     presence_from_iframes,
     survey_video,
     whole_video,
+    without_pauses,
 )
 
 SIZE = (108, 192)
@@ -210,6 +211,19 @@ def test_a_long_gap_between_empty_iframes_is_not_known_to_be_empty() -> None:
 def test_a_video_that_is_occupied_throughout_is_whole() -> None:
     presence = presence_from_iframes(EVERY_SECOND, presence_at(*range(1, 10, 2)), 10.0)
     assert (presence.mode, presence.spans_s.tolist()) == ("whole", [[0.0, 10.0]])
+
+
+def test_a_pause_of_the_camera_is_not_looked_at() -> None:
+    times_s = np.concatenate([np.arange(30) / 10, 20 + np.arange(30) / 10])
+    found = without_pauses(Presence(np.array([[0.0, 1.0], [2.0, 21.5]]), "spans", "seen"), times_s)
+    np.testing.assert_allclose(found.spans_s, [[0.0, 1.0], [2.0, 3.0], [20.0, 21.5]])
+    assert found.reason == "seen; nothing was recorded for 17.0 s within it"
+
+
+def test_frames_far_apart_throughout_are_no_pause() -> None:
+    whole = Presence(np.array([[0.0, 300.0]]), "whole", "")
+    assert without_pauses(whole, np.arange(60) * 5.0) is whole
+    assert without_pauses(whole, np.zeros(1)) is whole
 
 
 def test_whole_video_covers_it_from_end_to_end(visited: Recording) -> None:

@@ -119,3 +119,52 @@ def test_what_cannot_be_read_today_keeps_the_result_of_the_same_content(tmp_path
     )
     assert made[base].quarantined == ()
     assert [video.video_id for video in made[base].done] == [done.video_id]
+
+
+def renamed(archive: Path, catalog: Catalog) -> tuple[ArchiveFile, ArchiveFile]:
+    """A file that is stored, and the same file under its later name."""
+    old = write(archive, "marsh/east/east_20260301T100000Z.mp4", "content")
+    keep(catalog, CameraDay("marsh", "east", DAY), old, probe(480))
+    Path(old.path).rename(archive / "marsh/east/east_20260302T100000Z.mp4")
+    (new,) = list_archive(str(archive))
+    return old, new
+
+
+def test_a_renamed_file_is_read_anew_and_what_its_old_name_had_is_removed(tmp_path: Path) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    old, new = renamed(archive, catalog)
+    made = plans(archive, catalog, {Path(new.uri).name: probe(480)})
+    here = CameraDay("marsh", "east", DAY)
+    there = dataclasses.replace(here, date=dt.date(2026, 3, 2))
+    assert set(made) == {here, there}
+    assert [r.file for r in made[there].to_score] == [new]
+    assert (made[here].to_score, made[here].done, made[here].misplaced) == ((), (), {old.video_id})
+
+
+def test_what_an_old_name_had_is_removed_after_a_kill_too(tmp_path: Path) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    old, new = renamed(archive, catalog)
+    here = CameraDay("marsh", "east", DAY)
+    keep(catalog, dataclasses.replace(here, date=dt.date(2026, 3, 2)), new, probe(480))
+    lookup = look_up(str(archive), catalog, DIGESTS, False)
+    assert lookup.new == ()
+    assert not lookup.nothing_to_do
+    made = plans(archive, catalog, {})
+    assert made[here].misplaced == {old.video_id}
+
+
+def test_a_renamed_file_that_cannot_be_read_today_costs_nothing(tmp_path: Path) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    old, new = renamed(archive, catalog)
+    made = plans(archive, catalog, {Path(new.uri).name: Quarantined(new, "the disk does not answer")})
+    assert [video.video_id for video in made[CameraDay("marsh", "east", DAY)].done] == [old.video_id]
+    assert not any(plan.misplaced for plan in made.values())
+
+
+def test_a_file_that_left_the_archive_keeps_its_rows(tmp_path: Path) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    old, new = renamed(archive, catalog)
+    Path(new.path).write_text("other content")
+    made = plans(archive, catalog, {Path(new.uri).name: probe(480)})
+    assert [video.video_id for video in made[CameraDay("marsh", "east", DAY)].done] == [old.video_id]
+    assert not any(plan.misplaced for plan in made.values())

@@ -18,7 +18,7 @@ from flows.commands.evaluate import add_evaluate
 from flows.commands.run import add_run, add_schedule
 from flows.commands.shared import EXIT_DONE, EXIT_NOTHING
 from flows.commands.simulate import add_demo, add_simulate
-from flows.commands.store import add_events, add_query, add_score
+from flows.commands.store import add_events, add_query, add_score, add_upgrade
 from flows.commands.training import add_models, add_train
 from flows.errors import AviaflowError
 from model.errors import ModelError
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         add_simulate,
         add_run,
         add_events,
+        add_upgrade,
         add_score,
         add_query,
         add_annotations,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from flows.errors import ClusterError
+from workers.scratch import Scratch
 
 OBJECT_STORE_BYTES = 2 * 2**30
 """Object store of a local cluster; the stream keeps far less than this in flight."""
+
+CLEAR_S = 60.0
+"""Longest wait for nodes to remove copies of videos."""
 
 
 @contextmanager
@@ -55,3 +59,21 @@ def _cpus() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def clear_scratch_of_all_nodes(scratch: Scratch) -> None:
+    """Remove, on every node of the cluster that was joined, the copies of videos that nobody reads.
+
+    Where a node does not answer the next run does it.
+    """
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from workers.actors import clear_scratch
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    with suppress(RayError):
+        clearing = [clear_scratch.options(scheduling_strategy=place).remote(scratch) for place in places]
+        ray.get(clearing, timeout=CLEAR_S)

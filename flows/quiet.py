@@ -14,6 +14,14 @@ def quiet_prefect() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
+def quiet_console() -> None:
+    """Keep tracebacks of a flow from the terminal of a command, which says in one line what happened.
+
+    Call before prefect is imported. Prefect's server still has them.
+    """
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
 def notice(text: str) -> None:
     """Say something on stderr, where it does not mix with results."""
     sys.stderr.write(text + "\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,10 +21,13 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 Model = TypeVar("Model", bound=BaseModel)
+PATH_GROUPS = frozenset({"site", "camera", "time"})
 DetectorName = Literal["auto", "motion", "learned", "coco", "given"]
 
 
 class _Frozen(BaseModel):
+    """Upper bounds of durations and sizes are there to catch milliseconds and megabytes."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -37,6 +42,24 @@ class ArchiveSettings(_Frozen):
     """Site of files whose path does not match the pattern."""
     zone: str = "UTC"
     """IANA time zone of the site: decides on which local date a recording starts."""
+    scratch: Path | None = None
+    """Folder for copies of videos that lie on S3; by default one in the system's place for temporary files."""
+    scratch_gib: float = Field(default=20.0, gt=0, le=65536)
+    """Space that the copies may take on each machine, all runs together; a run waits where it is used up."""
+
+    @field_validator("path_pattern")
+    @classmethod
+    def _usable_pattern(cls, pattern: str) -> str:
+        try:
+            groups = set(re.compile(pattern).groupindex)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from error
+        if not groups or not groups <= PATH_GROUPS:
+            raise ValueError(
+                f"needs one or more of the named groups {', '.join(sorted(PATH_GROUPS))} and no other, "
+                f"has {', '.join(sorted(groups)) or 'none'}"
+            )
+        return pattern
 
     @field_validator("zone")
     @classmethod
@@ -53,7 +76,7 @@ class SurveySettings(_Frozen):
 
     skip_empty: bool = True
     """False decodes every file from end to end."""
-    max_iframe_gap_s: float = Field(default=2.5, gt=0)
+    max_iframe_gap_s: float = Field(default=2.5, gt=0, le=600)
 
 
 class DecodeSettings(_Frozen):
@@ -63,11 +86,11 @@ class DecodeSettings(_Frozen):
     """Lines of the decoded frames; the width follows the video's aspect."""
     workers: int | None = Field(default=None, ge=1)
     """Decode processes at once for each camera-day under way; by default half of the processors."""
-    segment_seconds: float = Field(default=300.0, ge=2.0)
+    segment_seconds: float = Field(default=300.0, ge=2.0, le=86400)
     """A long span is cut into segments of this length; results do not depend on it."""
-    memory_gib: float = Field(default=4.0, gt=0.5)
+    memory_gib: float = Field(default=4.0, gt=0.5, le=1024)
     """Address space that one decode process may use beyond what it starts with."""
-    stall_seconds: float = Field(default=60.0, gt=1)
+    stall_seconds: float = Field(default=60.0, gt=1, le=3600)
     """A decode process that yields nothing for this long is ended and retried once."""
 
 
@@ -110,9 +133,9 @@ class InferSettings(_Frozen):
 class TrackSettings(_Frozen):
     """How detections become individuals, beyond the tracker's own constants."""
 
-    max_gap_s: float = Field(default=10.0, ge=0)
+    max_gap_s: float = Field(default=10.0, ge=0, le=3600)
     """Recordings of one camera closer than this are one scene: identities go on."""
-    max_occlusion_s: float = Field(default=12.0, ge=0)
+    max_occlusion_s: float = Field(default=12.0, ge=0, le=3600)
     """How long an individual may be hidden and still be taken up again."""
 
 
@@ -138,6 +161,32 @@ class Settings(_Frozen):
     camera_days_at_once: int = Field(default=2, ge=1)
 
 
+_DEFAULT_RULE = BoutRule()
+
+
+class _Rule(_Frozen):
+    """A bout rule as it is written; the durations in seconds."""
+
+    enter_score: float = _DEFAULT_RULE.enter_score
+    leave_score: float = _DEFAULT_RULE.leave_score
+    smoothing_s: float = Field(default=_DEFAULT_RULE.smoothing_s, le=600)
+    max_gap_s: float = Field(default=_DEFAULT_RULE.max_gap_s, le=600)
+    min_bout_s: float = Field(default=_DEFAULT_RULE.min_bout_s, le=600)
+
+
+class _Behaviour(_Frozen):
+    name: str
+    description: str = ""
+    colour: str = Field(default="#888888", pattern="^#[0-9a-fA-F]{6}$")
+    rule: _Rule = _Rule()
+
+
+class _Ethogram(_Frozen):
+    name: str
+    taxon: str
+    behaviours: tuple[_Behaviour, ...]
+
+
 def digest(*parts: object) -> str:
     """First 16 hex digits of the SHA-256 of the parts' canonical JSON."""
     text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
@@ -155,7 +204,12 @@ def load_settings(path: Path | None = None, overrides: dict[str, dict[str, Any]]
         kept = {key: value for key, value in given.items() if value is not None}
         if kept and isinstance(values.get(section) or {}, dict):
             values[section] = {**(values.get(section) or {}), **kept}
-    for section, key in (("detect", "weights"), ("detect", "boxes_csv"), ("infer", "checkpoint")):
+    for section, key in (
+        ("archive", "scratch"),
+        ("detect", "weights"),
+        ("detect", "boxes_csv"),
+        ("infer", "checkpoint"),
+    ):
         _anchor(values.get(section), key, path)
     _anchor(values, "ethogram", path)
     segment = values.get("segment")
@@ -185,7 +239,7 @@ def _checked(kind: type[Model], values: dict[str, Any], path: Path | None, examp
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_first_problem(error, path, example)) from error
+        raise SettingsError(_first_problem(error, kind, path, example)) from error
 
 
 def load_ethogram(path: Path) -> Ethogram:
@@ -194,21 +248,14 @@ def load_ethogram(path: Path) -> Ethogram:
     Raises:
         SettingsError: a key or value that is not understood.
     """
-    values = _read_yaml(path)
+    written = _checked(_Ethogram, _read_yaml(path), path, "configs/ethogram_crane.yaml")
     try:
         behaviours = tuple(
-            Behaviour(
-                name=entry["name"],
-                description=entry.get("description", ""),
-                colour=entry.get("colour", "#888888"),
-                rule=BoutRule(**entry.get("rule", {})),
-            )
-            for entry in values["behaviours"]
+            Behaviour(one.name, one.description, one.colour, BoutRule(**one.rule.model_dump()))
+            for one in written.behaviours
         )
-        return Ethogram(name=values["name"], taxon=values["taxon"], behaviours=behaviours)
-    except KeyError as error:
-        raise SettingsError(f"{path}: an ethogram needs the key {error.args[0]!r}") from error
-    except (TypeError, ValueError) as error:
+        return Ethogram(written.name, written.taxon, behaviours)
+    except ValueError as error:
         raise SettingsError(f"{path}: {error}") from error
 
 
@@ -232,9 +279,29 @@ def _anchor(values: Any, key: str, path: Path | None) -> None:
         values[key] = path.resolve().parent / values[key]
 
 
-def _first_problem(error: ValidationError, path: Path | None, example: str) -> str:
-    problem = error.errors()[0]
+def _first_problem(error: ValidationError, kind: type[BaseModel], path: Path | None, example: str) -> str:
+    problems = error.errors()
+    # A key that is missing may be one that is misspelt.
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{path or 'settings'}: {where}: there is no such setting; see {example} for all of them"
+        near = difflib.get_close_matches(str(problem["loc"][-1]), _names(kind, problem["loc"][:-1]), 1)
+        meant = f", perhaps {near[0]}" if near else ""
+        return (
+            f"{path or 'settings'}: {where}: there is no such setting{meant}; see {example} for all of them"
+        )
     return f"{path or 'settings'}: {where + ': ' if where else ''}{problem['msg']} (got {problem['input']!r})"
+
+
+def _names(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The settings of the section at a place; none where that is not plain."""
+    section: Any = kind
+    for part in place:
+        field = _fields(section).get(part)
+        section = None if field is None else field.annotation
+    return list(_fields(section))
+
+
+def _fields(section: Any) -> dict[Any, Any]:
+    is_section = isinstance(section, type) and issubclass(section, BaseModel)
+    return dict(section.model_fields) if is_section else {}

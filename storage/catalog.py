@@ -6,9 +6,10 @@ What is done is read from the objects' footers, and from nothing else.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from storage.errors import CorruptObjectError, PathValueError, PinnedValueError
@@ -26,7 +27,7 @@ from storage.layout import (
 )
 from storage.parquet import Footer, find_footers, read_table, write_table
 from storage.plates import PlateRecord, plates_from_bytes, plates_to_bytes
-from storage.records import DetectionColumns
+from storage.records import DetectionColumns, VideoRecord
 from storage.schema import (
     CAMERA_DAY_RECORDS,
     CAMERA_DAY_SCHEMAS,
@@ -36,6 +37,7 @@ from storage.schema import (
     table_from_detections,
     table_from_records,
 )
+from storage.versions import check_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def read_pin(fs: StoreFilesystem) -> StorePin | None:
 
     Raises:
         CorruptObjectError: ``store.json`` is there but not understood.
+        NewerSchemaError: a newer version wrote the store.
     """
     try:
         data = fs.read_bytes(STORE_JSON)
@@ -63,6 +66,7 @@ def read_pin(fs: StoreFilesystem) -> StorePin | None:
         return None
     try:
         values = json.loads(data)
+        check_version(int(values["schema_version"]), fs.uri)
         return StorePin(
             behaviours=tuple(values["behaviours"]),
             path_pattern=str(values["path_pattern"]),
@@ -99,14 +103,23 @@ def pin_or_check(fs: StoreFilesystem, wanted: StorePin) -> StorePin:
     else:
         merged = dataclasses.replace(pinned, zones={**pinned.zones, **wanted.zones})
     if pinned is None or dict(pinned.zones) != merged.zones:
-        values = {**dataclasses.asdict(merged), "zones": dict(merged.zones)}
-        fs.write_atomic(STORE_JSON, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
+        write_pin(fs, merged)
     return merged
 
 
+def write_pin(fs: StoreFilesystem, pin: StorePin) -> None:
+    """Publish what the store holds to from now on."""
+    values = {**dataclasses.asdict(pin), "zones": dict(pin.zones)}
+    fs.write_atomic(STORE_JSON, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
+
+
 def _refuse_other_values(uri: str, pinned: StorePin, wanted: StorePin) -> None:
+    if pinned.schema_version < wanted.schema_version:
+        raise PinnedValueError(
+            f"{uri}: schema version {pinned.schema_version}, this Aviaflow writes {wanted.schema_version}; "
+            f"`aviaflow upgrade {uri}` brings the store up to date"
+        )
     pairs: list[tuple[str, Any, Any]] = [
-        ("schema version", pinned.schema_version, wanted.schema_version),
         ("behaviours", ", ".join(pinned.behaviours), ", ".join(wanted.behaviours)),
         ("path pattern", pinned.path_pattern, wanted.path_pattern),
     ]
@@ -125,6 +138,8 @@ class Catalog:
     """The objects of one store, by camera-day."""
 
     fs: StoreFilesystem
+    damaged: dict[str, str] = field(default_factory=dict, compare=False)
+    """Objects that were looked at and cannot be used, by path, with the reason; a run makes them again."""
 
     def camera_days(self) -> list[CameraDay]:
         """Camera-days that have detections or tables, sorted."""
@@ -133,19 +148,26 @@ class Catalog:
         return sorted({found.day for found in parsed if found is not None})
 
     def finished_detections(self, day: CameraDay) -> dict[str, Footer]:
-        """Footers of the detections of one camera-day, by video id. Objects that are unreadable are left out,
-        so that they are made again.
+        """Footers of the detections of one camera-day, by video id. Objects that cannot be used are left out, so that
+        they are made again, and noted in ``damaged``.
         """
         listed = [entry.path for entry in self.fs.list(detections_folder(day))]
         parsed = {path: found for path in listed if (found := parse_or_none(path)) is not None}
-        footers = find_footers(self.fs, list(parsed))
-        pairs = zip(parsed.values(), footers, strict=True)
-        return {str(found.video_id): footer for found, footer in pairs if footer is not None}
+        found_ones = {}
+        for path, footer in zip(parsed, find_footers(self.fs, list(parsed), self.damaged), strict=True):
+            if footer is None:
+                continue
+            video_id = str(parsed[path].video_id)
+            if problem := _problem_of(footer, video_id):
+                self.damaged[path] = f"{self.fs.uri}/{path}: {problem}"
+            else:
+                found_ones[video_id] = footer
+        return found_ones
 
     def camera_day_footers(self, day: CameraDay) -> dict[str, Footer]:
         """Footers of a camera-day's tables, by table; those absent or unreadable are left out."""
         paths = [table_path(table, day) for table in CAMERA_DAY_TABLES]
-        found = zip(CAMERA_DAY_TABLES, find_footers(self.fs, paths), strict=True)
+        found = zip(CAMERA_DAY_TABLES, find_footers(self.fs, paths, self.damaged), strict=True)
         return {table: footer for table, footer in found if footer is not None}
 
     def write_detections(self, day: CameraDay, columns: DetectionColumns, footer: Footer) -> Footer:
@@ -201,3 +223,37 @@ class Catalog:
         except FileNotFoundError:
             return None
         return plates_from_bytes(data, f"{self.fs.uri}/{path}")
+
+
+def video_details(record: VideoRecord, spans_s: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """What the footer of a video's detections says about the video, as JSON values."""
+    values = dataclasses.asdict(record)
+    return {
+        "video": {**values, "start_time": record.start_time.isoformat()},
+        "spans_s": [[float(start), float(end)] for start, end in spans_s],
+    }
+
+
+def video_of(footer: Footer) -> VideoRecord:
+    """The video that a detections object was made from.
+
+    Raises:
+        CorruptObjectError: the footer does not describe a video.
+    """
+    try:
+        values = dict(footer.details["video"])
+        return VideoRecord(**{**values, "start_time": dt.datetime.fromisoformat(values["start_time"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptObjectError(
+            f"the footer of a detections object does not describe a video: {error}"
+        ) from error
+
+
+def _problem_of(footer: Footer, video_id: str) -> str:
+    """Why an object cannot be the detections of a video; empty where it can."""
+    try:
+        video = video_of(footer)
+        [(float(start), float(end)) for start, end in footer.details["spans_s"]]
+    except (CorruptObjectError, KeyError, TypeError, ValueError) as error:
+        return f"its footer does not describe a video and where it was looked at ({error})"
+    return "" if video.video_id == video_id else f"it is of another video, {video.video_id} ({video.uri})"

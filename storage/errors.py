@@ -31,8 +31,32 @@ class CorruptObjectError(StorageError):
     """A stored object cannot be read, or does not hold what its own metadata says."""
 
 
+class NewerSchemaError(StorageError):
+    """A newer version of Aviaflow wrote this."""
+
+
 class ObjectWriteError(StorageError):
     """An object could not be written; the previous version, if any, is untouched."""
+
+
+class ObjectReadError(StorageError):
+    """An object is there and cannot be read: no right to, or a failing disk."""
+
+
+class StoreAccessError(StorageError):
+    """An object store refuses: credentials, rights or no such bucket; trying again does not help."""
+
+
+class StoreUnavailableError(StorageError):
+    """An object store failed at every attempt; later it may answer."""
+
+
+class LeaseHeldError(StorageError):
+    """Another process is at work on the store."""
+
+
+class LeaseLostError(StorageError):
+    """Another process took the store over from this one."""
 
 
 class FormatError(StorageError, ValueError):
@@ -49,3 +73,7 @@ class QueryError(StorageError):
 
 class CameraDayLeftOutWarning(UserWarning):
     """The tables of a camera-day are not all there or not of one run, so no query shows any of them."""
+
+
+class ObjectLeftOutWarning(UserWarning):
+    """An object cannot be used, so no query shows its rows."""

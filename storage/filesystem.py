@@ -6,26 +6,31 @@ S3 service from ``AWS_ENDPOINT_URL``; neither is ever part of a store's address.
 
 from __future__ import annotations
 
+import datetime as dt
+import errno
+import fcntl
+import hashlib
 import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
-import fsspec
 import pyarrow.fs
 
-from storage.errors import ObjectWriteError, UnsupportedStoreError
+from storage.errors import ObjectReadError, ObjectWriteError, UnsupportedStoreError
 from storage.layout import STAGING
 
 STALE_STAGING_S: Final = 24 * 3600.0
 """A staged file older than this belongs to a process that is gone."""
-SINGLE_PUT_BYTES: Final = 2 * 2**30
-"""Objects up to twice this size go to S3 as one PUT."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+DISK_ERRNOS: Final = _FULL | _FORBIDDEN
+"""What only a person can mend: a full disk, a missing right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,16 @@ class ObjectEntry:
     size_bytes: int
     version: str
     """Changes whenever the object is replaced."""
+    changed_at: dt.datetime
+    """When it was written (UTC)."""
 
 
 class StoreFilesystem(Protocol):
-    """Objects under one root. Paths are relative to it, with forward slashes."""
+    """Objects under one root. Paths are relative to it, with forward slashes.
+
+    What cannot be read for another reason than that it is not there raises a ``StorageError`` that says what to do:
+    ``ObjectReadError`` on a local disk, ``StoreAccessError`` and ``StoreUnavailableError`` on S3.
+    """
 
     @property
     def uri(self) -> str:
@@ -57,6 +68,17 @@ class StoreFilesystem(Protocol):
 
         Raises:
             ObjectWriteError: it could not be written; what was there before is untouched.
+            StoreAccessError: the same on S3, where trying again does not help.
+            StoreUnavailableError: the same on S3, after all attempts.
+        """
+
+    def read_versioned(self, path: str) -> tuple[bytes, str] | None:
+        """A small object and its version, for ``write_if``; None where there is none."""
+
+    def write_if(self, path: str, data: bytes, version: str | None) -> bool:
+        """Publish an object if it is still of this version (None: not there); returns whether it was.
+
+        An answer that was lost on the way may have written all the same: who needs to know reads it again.
         """
 
     def list(self, folder: str) -> list[ObjectEntry]:
@@ -96,7 +118,9 @@ def open_filesystem(uri: str | Path) -> StoreFilesystem:
     if scheme == "file":
         return LocalFilesystem(Path(unquote(parts.path)))
     if scheme == "s3":
-        return RemoteFilesystem(fsspec.filesystem("s3", use_listings_cache=False), text.rstrip("/"))
+        from storage.remote import open_s3  # brings s3fs, which no local store needs
+
+        return open_s3(text)
     raise UnsupportedStoreError(f"{text}: a store is a folder or s3://bucket/prefix, not {scheme}://")
 
 
@@ -113,11 +137,12 @@ class LocalFilesystem:
 
     def read_bytes(self, path: str) -> bytes:
         """The whole object."""
-        return (self.root / path).read_bytes()
+        with _explained(self.root / path):
+            return (self.root / path).read_bytes()
 
     def read_tail(self, path: str, size_bytes: int) -> bytes:
         """The end of an object."""
-        with (self.root / path).open("rb", buffering=0) as file:
+        with _explained(self.root / path), (self.root / path).open("rb", buffering=0) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size_bytes))
             return file.read()
 
@@ -139,7 +164,34 @@ class LocalFilesystem:
                 staged.unlink(missing_ok=True)
             _sync_folder(target.parent)
         except OSError as error:
-            raise ObjectWriteError(f"{target}: could not be written: {error.strerror or error}") from error
+            raise write_error(target, error) from error
+
+    def read_versioned(self, path: str) -> tuple[bytes, str] | None:
+        """An object and a digest of it, or None where there is none."""
+        try:
+            data = self.read_bytes(path)
+        except FileNotFoundError:
+            return None
+        return data, hashlib.sha256(data).hexdigest()
+
+    def write_if(self, path: str, data: bytes, version: str | None) -> bool:
+        """Compare and replace under a ``flock``, which is held for the moment that this takes."""
+        guard = self.root / STAGING / f"{path}.lock"
+        try:
+            _make_folder(guard.parent)
+            descriptor = os.open(guard, os.O_RDWR | os.O_CREAT, 0o644)
+            os.utime(descriptor)  # it is in use: ``clear_staging`` must not take it for a leftover
+        except OSError as error:
+            raise write_error(self.root / path, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            now = self.read_versioned(path)
+            if (None if now is None else now[1]) != version:
+                return False
+            self.write_atomic(path, data)
+            return True
+        finally:
+            os.close(descriptor)
 
     def list(self, folder: str) -> list[ObjectEntry]:
         """All objects below a folder, without ``.staging``."""
@@ -149,6 +201,7 @@ class LocalFilesystem:
                 Path(entry.path).relative_to(self.root).as_posix(),
                 stat.st_size,
                 f"{stat.st_mtime_ns}-{stat.st_ino}-{stat.st_size}",
+                dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC),
             )
             for entry, stat in _walk(base)
         ]
@@ -160,7 +213,10 @@ class LocalFilesystem:
 
     def delete(self, path: str) -> None:
         """Remove a file."""
-        (self.root / path).unlink(missing_ok=True)
+        try:
+            (self.root / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(self.root / path, error, "deleted") from error
 
     def arrow_path(self, path: str) -> str:
         """Absolute path."""
@@ -175,65 +231,32 @@ class LocalFilesystem:
         removed = 0
         for entry, stat in _walk(self.root / STAGING):
             if time.time() - stat.st_mtime > STALE_STAGING_S:
-                Path(entry.path).unlink(missing_ok=True)
-                removed += 1
+                # Who may not write here is told so by the first write.
+                with suppress(OSError):
+                    Path(entry.path).unlink()
+                    removed += 1
         return removed
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteFilesystem:
-    """A prefix of an object store, through an fsspec filesystem."""
-
-    fs: Any
-    """For example ``fsspec.filesystem("s3")``; it must not cache listings."""
-    uri: str
-    """For example ``s3://bucket/prefix``."""
-
-    def read_bytes(self, path: str) -> bytes:
-        """The whole object."""
-        return bytes(self.fs.cat_file(self.arrow_path(path)))
-
-    def read_tail(self, path: str, size_bytes: int) -> bytes:
-        """The end of an object, with one request."""
-        return bytes(self.fs.cat_file(self.arrow_path(path), start=-size_bytes))
-
-    def write_atomic(self, path: str, data: bytes) -> None:
-        """One PUT of the finished bytes: an object store shows all of it or the old one."""
-        try:
-            self.fs.pipe_file(self.arrow_path(path), data, chunksize=SINGLE_PUT_BYTES)
-        except OSError as error:
-            raise ObjectWriteError(f"{self.uri}/{path}: could not be written: {error}") from error
-
-    def list(self, folder: str) -> list[ObjectEntry]:
-        """All objects below a folder."""
-        root = self.arrow_path("")
-        found = self.fs.find(self.arrow_path(folder), detail=True)
-        return [
-            ObjectEntry(path.removeprefix(root), int(info["size"]), _version(info))
-            for path, info in sorted(found.items())
-        ]
-
-    def exists(self, path: str) -> bool:
-        """Whether there is an object."""
-        return bool(self.fs.isfile(self.arrow_path(path)))
-
-    def delete(self, path: str) -> None:
-        """Remove an object."""
-        with suppress(FileNotFoundError):
-            self.fs.rm_file(self.arrow_path(path))
-
-    def arrow_path(self, path: str) -> str:
-        """Bucket and key."""
-        return f"{self.fs._strip_protocol(self.uri)}/{path}"
-
-    def arrow_filesystem(self) -> Any:
-        """The fsspec filesystem as pyarrow sees it."""
-        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self.fs))
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ObjectReadError(f"{path}: could not be read: {error.strerror or error}") from error
 
 
-def _version(info: dict[str, Any]) -> str:
-    stamp = next((info[key] for key in ("ETag", "LastModified", "created") if key in info), "")
-    return f"{stamp}-{info['size']}"
+def write_error(path: Path, error: OSError, done: str = "written") -> ObjectWriteError:
+    """The failure to write a file as one line that says what to do."""
+    if error.errno in _FULL:
+        advice = "; make room there and run the same command again, what is finished is kept"
+    elif error.errno in _FORBIDDEN:
+        advice = "; let this user write there, or name another folder"
+    else:
+        advice = ""
+    return ObjectWriteError(f"{path}: could not be {done}: {error.strerror or error}{advice}")
 
 
 def _walk(folder: Path) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
@@ -242,6 +265,8 @@ def _walk(folder: Path) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
             entries = list(scan)
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise ObjectReadError(f"{folder}: could not be listed: {error.strerror or error}") from error
     for entry in entries:
         if entry.is_dir():
             if entry.name != STAGING:

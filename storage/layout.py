@@ -14,6 +14,8 @@ from storage.errors import PathValueError
 
 STORE_JSON: Final = "store.json"
 """What the store was begun with."""
+LEASE_JSON: Final = "lease.json"
+"""Who is at work on the store."""
 STAGING: Final = ".staging"
 """Folder of half-written files on a local disk, outside every table."""
 DETECTIONS: Final = "detections"

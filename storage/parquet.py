@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,7 +15,9 @@ import pyarrow.parquet as pq
 
 from storage.errors import CorruptObjectError, SchemaMismatchError
 from storage.filesystem import StoreFilesystem
+from storage.layout import parse_or_none
 from storage.schema import SCHEMA_VERSION, schema_of
+from storage.versions import check_version, footer_of_now, rows_of_now
 
 FOOTER_KEY: Final = b"aviaflow"
 """Key of the footer, one JSON document, in the Parquet file's metadata."""
@@ -77,7 +80,8 @@ def read_footer(fs: StoreFilesystem, path: str) -> Footer:
 
     Raises:
         FileNotFoundError: there is no such object.
-        CorruptObjectError: it is no Parquet object of this project.
+        CorruptObjectError: it is no Parquet object of this project, or not the one that should be there.
+        NewerSchemaError: a newer version wrote it.
     """
     tail = fs.read_tail(path, TAIL_BYTES)
     if len(tail) < 12 or tail[-4:] != _END_MARK:
@@ -89,21 +93,38 @@ def read_footer(fs: StoreFilesystem, path: str) -> Footer:
         metadata = pq.read_metadata(pa.BufferReader(tail))
     except (pa.ArrowException, OSError) as error:
         raise CorruptObjectError(f"{fs.uri}/{path}: its metadata cannot be read: {error}") from error
-    footer = _from_metadata(metadata.metadata, f"{fs.uri}/{path}")
+    name = f"{fs.uri}/{path}"
+    footer = _from_metadata(metadata.metadata, name)
+    place = parse_or_none(path)
+    if place is not None and place.table != footer.table:
+        raise CorruptObjectError(f"{name}: holds {footer.table}, and lies among {place.table}")
     if metadata.num_rows != footer.rows:
-        raise CorruptObjectError(f"{fs.uri}/{path}: {metadata.num_rows} rows, its footer says {footer.rows}")
+        raise CorruptObjectError(f"{name}: {metadata.num_rows} rows, its footer says {footer.rows}")
+    if footer.schema_version == SCHEMA_VERSION:
+        _check_schema(metadata.schema.to_arrow_schema(), footer, name)
     return footer
 
 
-def find_footers(fs: StoreFilesystem, paths: Sequence[str]) -> list[Footer | None]:
-    """The footers of many objects, in the order of ``paths``, read in parallel; None where there is no object
-    or it is unreadable: for a planner both mean that it has to be made.
+def find_footers(
+    fs: StoreFilesystem, paths: Sequence[str], damaged: MutableMapping[str, str] | None = None
+) -> list[Footer | None]:
+    """The footers of many objects, in the order of ``paths``, read in parallel.
+
+    None where there is no object or it cannot be used: for a planner both mean that it has to be made. ``damaged``
+    gets the reason of the latter by path.
+
+    Raises:
+        NewerSchemaError: a newer version wrote one of them.
     """
 
     def find(path: str) -> Footer | None:
         try:
             return read_footer(fs, path)
-        except (FileNotFoundError, CorruptObjectError):
+        except FileNotFoundError:
+            return None
+        except CorruptObjectError as error:
+            if damaged is not None:
+                damaged[path] = str(error)
             return None
 
     if len(paths) < 2:
@@ -113,22 +134,24 @@ def find_footers(fs: StoreFilesystem, paths: Sequence[str]) -> list[Footer | Non
 
 
 def read_table(fs: StoreFilesystem, path: str) -> pa.Table:
-    """The rows of one object, checked against its footer and its table's schema.
+    """The rows of one object, checked against its footer and its table's schema, in this version's columns.
 
     Raises:
         FileNotFoundError: there is no such object.
         CorruptObjectError: it cannot be read, or holds other rows or columns than it should.
+        NewerSchemaError: a newer version wrote it.
     """
     name = f"{fs.uri}/{path}"
     data = fs.read_bytes(path)
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError) as error:
-        raise CorruptObjectError(f"{name}: cannot be read: {error}") from error
+        raise CorruptObjectError(
+            f"{name}: cannot be read: {error}; delete it, and the next run makes it again"
+        ) from error
     footer = _from_metadata(table.schema.metadata, name)
-    expected = schema_of(footer.table, footer.behaviours)
-    if not table.schema.equals(expected, check_metadata=False):
-        raise CorruptObjectError(f"{name}: {_difference(table.schema, expected)}")
+    table = rows_of_now(footer.table, table, footer.schema_version)
+    _check_schema(table.schema, footer, name)
     if table.num_rows != footer.rows:
         raise CorruptObjectError(f"{name}: {table.num_rows} rows, its footer says {footer.rows}")
     return table
@@ -148,9 +171,27 @@ def _from_metadata(metadata: dict[bytes, bytes] | None, name: str) -> Footer:
         raise CorruptObjectError(f"{name}: not written by Aviaflow: it has no footer of its own")
     try:
         values: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
+        version = int(values["schema_version"])
+        check_version(version, name)
+        values = footer_of_now(values, version)
         return Footer(**{**values, "behaviours": tuple(values["behaviours"])})
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptObjectError(f"{name}: its footer is not understood: {error}") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _expected(table: str, behaviours: tuple[str, ...]) -> pa.Schema:
+    """A plan of thousands of videos asks for the same few schemas."""
+    return schema_of(table, behaviours)
+
+
+def _check_schema(schema: pa.Schema, footer: Footer, name: str) -> None:
+    try:
+        expected = _expected(footer.table, footer.behaviours)
+    except SchemaMismatchError as error:
+        raise CorruptObjectError(f"{name}: {error}") from error
+    if not schema.equals(expected, check_metadata=False):
+        raise CorruptObjectError(f"{name}: {_difference(schema, expected)}")
 
 
 def _difference(got: pa.Schema, expected: pa.Schema) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pyarrow.compute as pc
 from storage.analysis.budget import STATES, budget_keys, cut_at_local_hours, time_budget
 from storage.analysis.localtime import LOCAL_TIME_TYPE, local_clock
 from storage.catalog import StorePin, read_pin
-from storage.errors import QueryError, StoreNotFoundError
+from storage.errors import ObjectReadError, QueryError, StoreNotFoundError
 from storage.filesystem import LocalFilesystem, open_filesystem
-from storage.layout import DETECTIONS, STORE_JSON, TABLES
+from storage.layout import DETECTIONS, LEASE_JSON, STAGING, STORE_JSON, TABLES
 from storage.reading import DateFilter, NameFilter, Reader, Selection, names_of, selection
 from storage.schema import detections_schema
 
+READ_ATTEMPTS = 3
 _BUDGET_COLUMNS = ("site", "behaviour", "start_time", "end_time")
 
 
@@ -223,7 +225,7 @@ class Store:
         return (
             isinstance(self._fs, LocalFilesystem)
             and self._fs.root.is_dir()
-            and not any(self._fs.root.iterdir())
+            and all(path.name in (LEASE_JSON, STAGING) for path in self._fs.root.iterdir())
         )
 
     def _check_behaviours(self, names: frozenset[str]) -> None:
@@ -240,10 +242,28 @@ class Store:
     def _read(
         self, table: str, chosen: Selection, condition: Any = None, columns: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        dataset = self._reader.dataset(table, self._paths(table, chosen), self._pin().behaviours)
-        rows = dataset.to_table(filter=condition, columns=None if columns is None else list(columns))
+        behaviours = self._pin().behaviours
+
+        def read() -> Any:
+            dataset = self._reader.dataset(table, self._paths(table, chosen), behaviours)
+            return dataset.to_table(filter=condition, columns=None if columns is None else list(columns))
+
+        rows = self._read_again_if_replaced(read)
         frame: pd.DataFrame = rows.to_pandas(date_as_object=False)
         return frame.astype({"date": LOCAL_TIME_TYPE}) if "date" in frame else frame
+
+    def _read_again_if_replaced(self, read: Callable[[], Any]) -> Any:
+        """What was listed may be replaced or removed by a run before it is read."""
+        for _ in range(READ_ATTEMPTS - 1):
+            with suppress(OSError):
+                return read()
+        try:
+            return read()
+        except OSError as error:
+            said = " ".join(str(error).split())
+            raise ObjectReadError(
+                f"{self._fs.uri}: could not be read {READ_ATTEMPTS} times: {said}"
+            ) from error
 
     def _timed(self, table: str, time_column: str, chosen: Selection, condition: Any) -> pd.DataFrame:
         """Rows by the local date of one of their times, in the order of that time."""

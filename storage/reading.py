@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from storage.errors import CameraDayLeftOutWarning, QueryError
+from storage.errors import CameraDayLeftOutWarning, ObjectLeftOutWarning, QueryError
 from storage.filesystem import ObjectEntry, StoreFilesystem
-from storage.layout import CAMERA_DAY_TABLES, DETECTIONS, CameraDay, ObjectPath, parse_or_none, quote
-from storage.parquet import find_footers
-from storage.schema import schema_of
+from storage.layout import (
+    CAMERA_DAY_TABLES,
+    DETECTIONS,
+    CameraDay,
+    ObjectPath,
+    parse_or_none,
+    parse_path,
+    quote,
+)
+from storage.parquet import Footer, find_footers, read_table
+from storage.schema import SCHEMA_VERSION, schema_of
 
 DateLike = str | dt.date
 DateFilter = DateLike | tuple[DateLike, DateLike] | None
@@ -89,11 +97,27 @@ class Reader:
     """Finds and reads objects; remembers the footers of objects that have not been replaced since."""
 
     fs: StoreFilesystem
-    _revisions: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    _footers: dict[tuple[str, str], Footer | None] = field(default_factory=dict)
+    """None: cannot be used."""
+    _damaged: dict[str, str] = field(default_factory=dict)
+    """Why, by path."""
 
     def detections(self, wanted: Selection) -> list[str]:
-        """Paths of the detections of the selected camera-days."""
-        return [entry.path for entry, found in self._listed(DETECTIONS, wanted) if wanted.has(found.day)]
+        """Paths of the detections of the selected camera-days.
+
+        Warns:
+            ObjectLeftOutWarning: for each object that cannot be used.
+        """
+        entries = [entry for entry, found in self._listed(DETECTIONS, wanted) if wanted.has(found.day)]
+        self._learn_footers(entries)
+        for entry in entries:
+            if self._footers[entry.path, entry.version] is None:
+                warnings.warn(
+                    f"{self._damaged[entry.path]}; it is left out, and the next `aviaflow run` makes it again",
+                    ObjectLeftOutWarning,
+                    stacklevel=4,
+                )
+        return [entry.path for entry in entries if self._footers[entry.path, entry.version] is not None]
 
     def camera_days(self, table: str, wanted: Selection) -> list[str]:
         """Paths of a table's objects of the selected camera-days that are complete and of one revision.
@@ -106,7 +130,7 @@ class Reader:
             for entry, found in self._listed(name, wanted):
                 if wanted.has(found.day):
                     entries.setdefault(found.day, {})[name] = entry
-        self._learn_revisions(entry for tables in entries.values() for entry in tables.values())
+        self._learn_footers([entry for tables in entries.values() for entry in tables.values()])
         paths = []
         for day in sorted(entries):
             problem = self._problem(entries[day])
@@ -121,11 +145,23 @@ class Reader:
         return paths
 
     def dataset(self, table: str, paths: Sequence[str], behaviours: Sequence[str]) -> Any:
-        """A ``pyarrow.dataset.Dataset`` of objects of one table, with the partition keys as first columns."""
+        """A ``pyarrow.dataset.Dataset`` of objects of one table, with the partition keys as first columns.
+
+        Objects of an earlier schema version are converted in memory.
+        """
         keys = [pa.field("site", pa.string()), pa.field("date", pa.date32())]
         if table == DETECTIONS:
             keys.insert(1, pa.field("camera", pa.string()))
         schema = pa.schema([*keys, *schema_of(table, behaviours)])
+        earlier = {
+            path
+            for (path, _), footer in self._footers.items()
+            if footer is not None and footer.schema_version < SCHEMA_VERSION
+        }.intersection(paths)
+        if earlier:
+            rows = pa.concat_tables([self._converted(path, schema) for path in sorted(earlier)])
+            rest = self.dataset(table, [path for path in paths if path not in earlier], behaviours)
+            return ds.dataset([rest, ds.dataset(rows)])
         if not paths:
             return ds.dataset(schema.empty_table())
         return ds.dataset(
@@ -137,6 +173,18 @@ class Reader:
             filesystem=self.fs.arrow_filesystem(),
         )
 
+    def _converted(self, path: str, schema: pa.Schema) -> pa.Table:
+        """The rows of one object of an earlier version, with its partition keys."""
+        rows, day = read_table(self.fs, path), parse_path(path).day
+        keys = {"site": day.site, "camera": day.camera, "date": day.date}
+        columns = [
+            rows[field.name]
+            if field.name in rows.column_names
+            else pa.repeat(pa.scalar(keys[field.name], field.type), rows.num_rows)
+            for field in schema
+        ]
+        return pa.table(columns, schema=schema)
+
     def _listed(self, table: str, wanted: Selection) -> list[tuple[ObjectEntry, ObjectPath]]:
         folder = table
         if wanted.sites is not None and len(wanted.sites) == 1:
@@ -144,19 +192,24 @@ class Reader:
         pairs = ((entry, parse_or_none(entry.path)) for entry in self.fs.list(folder))
         return [(entry, found) for entry, found in pairs if found is not None]
 
-    def _learn_revisions(self, entries: Iterable[ObjectEntry]) -> None:
-        new = [entry for entry in entries if (entry.path, entry.version) not in self._revisions]
-        for entry, footer in zip(new, find_footers(self.fs, [entry.path for entry in new]), strict=True):
-            self._revisions[entry.path, entry.version] = footer.revision if footer else None
+    def _learn_footers(self, entries: Sequence[ObjectEntry]) -> None:
+        new = [entry for entry in entries if (entry.path, entry.version) not in self._footers]
+        found = find_footers(self.fs, [entry.path for entry in new], self._damaged)
+        for entry, footer in zip(new, found, strict=True):
+            self._footers[entry.path, entry.version] = footer
+            if footer is None:
+                self._damaged.setdefault(entry.path, f"{self.fs.uri}/{entry.path}: removed a moment ago")
 
     def _problem(self, tables: dict[str, ObjectEntry]) -> str:
         missing = [name for name in CAMERA_DAY_TABLES if name not in tables]
         if missing:
             return f"it has no {' and no '.join(missing)}"
-        revisions = {name: self._revisions[entry.path, entry.version] for name, entry in tables.items()}
-        unreadable = [name for name, revision in revisions.items() if revision is None]
+        footers = {name: self._footers[entry.path, entry.version] for name, entry in tables.items()}
+        unreadable = [name for name, footer in footers.items() if footer is None]
         if unreadable:
-            return f"its {' and '.join(unreadable)} cannot be read"
+            reasons = "; ".join(self._damaged[tables[name].path] for name in unreadable)
+            return f"its {' and '.join(unreadable)} cannot be read ({reasons})"
+        revisions = {name: footer.revision for name, footer in footers.items() if footer is not None}
         if len(set(revisions.values())) > 1:
             return f"its tables are of different runs ({', '.join(f'{k} {v}' for k, v in revisions.items())})"
         return ""

@@ -28,7 +28,8 @@ from storage.records import (
 )
 
 SCHEMA_VERSION: Final = 1
-"""Raised when a column changes its name, type or meaning; pinned in every store and object."""
+"""Raised when a column changes its name, type or meaning, with a step in ``storage.versions``; pinned in every store
+and object."""
 PROBABILITY_PREFIX: Final = "p_"
 TIME = pa.timestamp("us", tz="UTC")
 EMBEDDING = pa.list_(pa.field("item", pa.int8(), nullable=False), EMBEDDING_SIZE)

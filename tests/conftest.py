@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.s3_server import ENVIRONMENT, S3Server
 
 # Before torch is imported. Its networks are tiny here, and where processors are shared two threads that wait
 # for each other at every layer take five times as long as one.
@@ -98,3 +101,33 @@ def write_via() -> ViaWriter:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server on loopback; the environment of this process, and of those that it starts, names it."""
+    with pytest.MonkeyPatch.context() as patch, S3Server() as server:
+        for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": server.url}.items():
+            patch.setenv(name, value)
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            patch.delenv(name, raising=False)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server: S3Server) -> Callable[[str], str]:
+    """Make a bucket whose name is a digest of the given words; returns ``s3://bucket``."""
+    import fsspec
+
+    def make(words: str) -> str:
+        bucket = f"b{hashlib.blake2b(words.encode(), digest_size=10).hexdigest()}"
+        fsspec.filesystem("s3").call_s3("create_bucket", Bucket=bucket)
+        return f"s3://{bucket}"
+
+    return make
+
+
+@pytest.fixture
+def s3_prefix(s3_bucket: Callable[[str], str], request: pytest.FixtureRequest) -> str:
+    """``s3://bucket/prefix`` in an empty bucket of its own; the prefix has a space and looks like a partition."""
+    return f"{s3_bucket(request.node.nodeid)}/site=elsewhere/a store"

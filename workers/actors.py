@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from workers.detectors import DetectorSpec
 from workers.limits import ended_after, limit_address_space, limit_open_files
 from workers.messages import ArchiveFile, FrameChunk, GridSpan, Plate, Presence, Probe, Quarantined, Recording
 from workers.score import FrameScorer, ScoredKeyframes, ScorerSpec
+from workers.scratch import Scratch, clear, on_disk
 from workers.segments import Segment
 
 PROBE_S = 120.0
@@ -28,6 +31,8 @@ class DecodeLimits:
     """Address space beyond what the process starts with."""
     stall_s: float
     """Longest time without a new chunk."""
+    scratch: Scratch
+    """Where a video that lies on S3 is fetched to; neither of the other two counts for that."""
     open_files: int = 256
     """Files, connections included, beyond those that the process starts with."""
 
@@ -49,17 +54,26 @@ def decode_segment(
     segment: Segment, frame_size: tuple[int, int], limits: DecodeLimits
 ) -> Iterator[FrameChunk | DecodeReport]:
     """Decode one segment in a process of its own, which a stall, too much memory or too many files end."""
+    with on_disk(segment.recording.file, limits.scratch) as file:
+        yield from _decode(
+            dataclasses.replace(segment.recording, file=file), segment.frames, frame_size, limits
+        )
+
+
+def _decode(
+    recording: Recording, frames: GridSpan, frame_size: tuple[int, int], limits: DecodeLimits
+) -> Iterator[FrameChunk | DecodeReport]:
     from workers.decode import DecodeTally, decode_span
     from workers.segments import CHUNK_FRAMES
 
     limit_address_space(limits.memory_bytes)
     limit_open_files(limits.open_files)
     tally = DecodeTally()
-    recording, busy_s = segment.recording, 0.0
+    busy_s = 0.0
     chunks = decode_span(
         recording.file.path,
         recording.probe,
-        segment.frames,
+        frames,
         frame_size,
         video_id=recording.file.video_id,
         chunk_frames=CHUNK_FRAMES,
@@ -77,25 +91,31 @@ def decode_segment(
 
 
 @ray.remote(max_retries=1, num_cpus=1)
-def probe_file(file: ArchiveFile) -> Probe | Quarantined:
+def probe_file(file: ArchiveFile, scratch: Scratch) -> Probe | Quarantined:
     """Read what the demuxer knows about one file."""
     from workers.errors import UnreadableVideoError
     from workers.probe import probe_video
 
     try:
-        with ended_after(PROBE_S):
-            return probe_video(file.path)
+        with on_disk(file, scratch) as copy, ended_after(PROBE_S):
+            return probe_video(copy.path)
     except UnreadableVideoError as error:
         return Quarantined(file, error.reason)
 
 
 @ray.remote(max_retries=1, num_cpus=1)
-def build_plates(recordings: list[Recording], frame_size: tuple[int, int]) -> tuple[Plate, ...]:
+def build_plates(
+    recordings: list[Recording], frame_size: tuple[int, int], scratch: Scratch
+) -> tuple[Plate, ...]:
     """The background plates of a camera-day."""
     from workers.survey import camera_day_plates
 
-    with ended_after(PROBE_S + sum(recording.probe.duration_s for recording in recordings)):
-        plates: tuple[Plate, ...] = camera_day_plates(recordings, frame_size)
+    @contextmanager
+    def opened(recording: Recording) -> Iterator[Recording]:
+        with on_disk(recording.file, scratch) as file, ended_after(PROBE_S + recording.probe.duration_s):
+            yield dataclasses.replace(recording, file=file)
+
+    plates: tuple[Plate, ...] = camera_day_plates(recordings, frame_size, opened)
     return plates
 
 
@@ -106,13 +126,25 @@ def survey_recording(
     plates: tuple[Plate, ...],
     detector: DetectorSpec | None,
     max_iframe_gap_s: float,
+    scratch: Scratch,
 ) -> Presence:
     """When something is there in one video."""
-    from workers.survey import survey_video
+    from workers.errors import UnreadableVideoError
+    from workers.survey import survey_video, whole_video
 
     finder = None if detector is None else detector.build()
-    with ended_after(PROBE_S + recording.probe.duration_s):
-        return survey_video(recording, plates, frame_size, finder, max_iframe_gap_s)
+    try:
+        with on_disk(recording.file, scratch) as file, ended_after(PROBE_S + recording.probe.duration_s):
+            copy = dataclasses.replace(recording, file=file)
+            return survey_video(copy, plates, frame_size, finder, max_iframe_gap_s)
+    except UnreadableVideoError as error:
+        return whole_video(recording, error.reason)  # the decoder quarantines it
+
+
+@ray.remote(max_retries=1, num_cpus=0)
+def clear_scratch(scratch: Scratch) -> int:
+    """Remove the copies of videos on one node that nobody reads; returns how many."""
+    return clear(scratch)
 
 
 @ray.remote(max_retries=2, num_cpus=1)

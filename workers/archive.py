@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from zoneinfo import ZoneInfo
 from storage import layout
 from workers.containers import looks_like_video
 from workers.errors import ArchiveError
+from workers.fingerprint import UNREADABLE, file_fingerprint
 from workers.messages import FIRST_YEAR, ArchiveFile, Probe, Recording
 
 VIDEO_SUFFIXES = frozenset(
@@ -60,9 +60,6 @@ DEFAULT_PATTERN = (
     r"(?:.*/)?(?P<site>[^/]+)/(?P<camera>[^/]+)/(?P=camera)_(?P<time>\d{8}T\d{6}Z?)\.[A-Za-z0-9]+"
 )
 """``<site>/<camera>/<camera>_<YYYYmmddTHHMMSSZ>.mp4``."""
-SAMPLE_BYTES = 64 * 1024
-UNREADABLE = "unreadable"
-"""Fingerprint of links and of files that cannot be opened."""
 OVERLAP_SLACK_S = 2.0
 """Names of files tell the start to a second, and cameras often write a moment twice."""
 
@@ -88,16 +85,22 @@ class CameraDay:
 
 
 def list_archive(root: str) -> list[ArchiveFile]:
-    """List the files of an archive that are videos or are named as if they were, sorted by path.
+    """List the files of an archive (a folder, or ``s3://bucket/prefix``) that are videos or are named as if they
+    were, sorted by path.
 
     Hidden files are skipped. A link to a file inside the archive is skipped, for that file is listed itself;
     a link that leads out of the archive is listed, so that it is reported, and is not opened.
 
     Raises:
         ArchiveError: there is no such folder.
+        StorageError: S3 refuses or does not answer.
     """
+    if root.startswith("s3://"):
+        from workers.remote_archive import list_remote_archive  # brings s3fs, which no local archive needs
+
+        return list_remote_archive(root)
     if "://" in root:
-        raise ArchiveError(f"{root}: only folders can be read as archives; mount or copy it first")
+        raise ArchiveError(f"{root}: an archive is a folder or s3://bucket/prefix; mount or copy it first")
     folder = Path(root).resolve()
     if not folder.is_dir():
         raise ArchiveError(f"{root}: there is no such folder; an archive is a folder of videos")
@@ -127,7 +130,7 @@ def _archive_file(folder: Path, path: Path) -> ArchiveFile | None:
         return None
     try:
         status = path.lstat()
-        fingerprint = _fingerprint(path, status.st_size) if is_openable else UNREADABLE
+        fingerprint = file_fingerprint(path, status.st_size) if is_openable else UNREADABLE
     except FileNotFoundError:
         return None
     except OSError:
@@ -146,16 +149,6 @@ def _archive_file(folder: Path, path: Path) -> ArchiveFile | None:
 def _as_text(name: str) -> str:
     """A path with the bytes that are no valid text written out, as ``\\xff``: tables hold text only."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _fingerprint(path: Path, size_bytes: int) -> str:
-    """Hash of the size and of samples from the start, the middle and the end."""
-    digest = hashlib.blake2b(str(size_bytes).encode(), digest_size=16)
-    with path.open("rb") as file:
-        for start in (0, (size_bytes - SAMPLE_BYTES) // 2, size_bytes - SAMPLE_BYTES):
-            file.seek(max(0, start))
-            digest.update(file.read(SAMPLE_BYTES))
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,12 @@ def sniff_format(path: Path) -> str:
 def looks_like_video(path: Path) -> bool:
     """Whether a file starts like a video container, whatever it is called."""
     with path.open("rb") as file:
-        return _container_of(file.read(HEAD_BYTES)) is not None
+        return starts_like_video(file.read(HEAD_BYTES))
+
+
+def starts_like_video(head: bytes) -> bool:
+    """Whether these are the first ``HEAD_BYTES`` of a video container."""
+    return _container_of(head) is not None
 
 
 def _container_of(head: bytes) -> str | None:

@@ -20,8 +20,7 @@ import numpy as np
 
 from model.ethogram import Ethogram
 from model.refiner import Refiner, load_refiner
-from storage.catalog import Catalog
-from storage.errors import CorruptObjectError
+from storage.catalog import Catalog, video_of
 from storage.filesystem import open_filesystem
 from storage.layout import CameraDay
 from storage.parquet import Footer
@@ -55,30 +54,6 @@ class Derived:
     events: int
     individuals: int
     revision: str
-
-
-def video_details(record: VideoRecord, spans_s: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """What the footer of a video's detections says about the video, as JSON values."""
-    values = dataclasses.asdict(record)
-    return {
-        "video": {**values, "start_time": record.start_time.isoformat()},
-        "spans_s": [[float(start), float(end)] for start, end in spans_s],
-    }
-
-
-def video_of(footer: Footer) -> VideoRecord:
-    """The video that a detections object was made from.
-
-    Raises:
-        CorruptObjectError: the footer does not describe a video.
-    """
-    try:
-        values = dict(footer.details["video"])
-        return VideoRecord(**{**values, "start_time": dt.datetime.fromisoformat(values["start_time"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptObjectError(
-            f"the footer of a detections object does not describe a video: {error}"
-        ) from error
 
 
 def derive_camera_day(job: DeriveJob) -> Derived:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storage.errors import StorageError
+
 
 class WorkerError(Exception):
     """Something in a stage of the pipeline went wrong."""
@@ -68,6 +70,22 @@ class DecodeMismatchError(UnreadableVideoError):
     """What the decoder returned is not what the packets promised."""
 
 
+class ScratchTooSmallError(UnreadableVideoError):
+    """A video on S3 is larger than all of the space for local copies."""
+
+
+class ChangedVideoError(UnreadableVideoError):
+    """The file was replaced between its listing and its reading."""
+
+
+class FetchError(UnreadableVideoError):
+    """This one object cannot be fetched from S3, whereas others can."""
+
+
+class ScratchFullError(WorkerError):
+    """There is no room for a local copy, and nobody who would make some."""
+
+
 class ArchiveError(WorkerError):
     """The archive itself cannot be read."""
 
@@ -78,3 +96,7 @@ class DetectorWeightsError(WorkerError):
 
 class BadTruthError(WorkerError):
     """The truth of an annotated archive cannot be read, or does not fit its videos."""
+
+
+NO_VIDEO_TO_BLAME = (StorageError, ScratchFullError)
+"""What stops a run instead of quarantining the video at which it happened."""

@@ -16,7 +16,7 @@ from ray.exceptions import RayTaskError, WorkerCrashedError
 
 from storage.records import DetectionColumns
 from workers.actors import DecodeLimits, DecodeReport, decode_segment
-from workers.errors import UnreadableVideoError
+from workers.errors import NO_VIDEO_TO_BLAME, UnreadableVideoError
 from workers.messages import MIN_BEHAVIOUR_FPS, Plate, Recording
 from workers.score import ScoredKeyframes, join_rows
 from workers.segments import Segment, keyframe_indices
@@ -224,11 +224,16 @@ class CameraDayStream:
 
 
 def decode_failure(item: Any) -> str | None:
-    """Why a decode task failed, in words for the keeper of the archive; None where the item is whole."""
+    """Why a decode task failed, in words for the keeper of the archive; None where the item is whole.
+
+    Raises ``NO_VIDEO_TO_BLAME``: S3 does not answer, or the scratch disk is full.
+    """
     try:
         ray.get(item)
     except RayTaskError as error:
         cause = error.cause
+        if isinstance(cause, NO_VIDEO_TO_BLAME):
+            raise cause from None
         if isinstance(cause, UnreadableVideoError):
             return cause.reason
         if isinstance(cause, MemoryError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 
 import numpy as np
@@ -37,17 +38,22 @@ WHOLE_SHARE = 0.98
 _BATCH = 32
 
 
-def camera_day_plates(recordings: Sequence[Recording], frame_size: tuple[int, int]) -> tuple[Plate, ...]:
+def camera_day_plates(
+    recordings: Sequence[Recording],
+    frame_size: tuple[int, int],
+    opened: Callable[[Recording], AbstractContextManager[Recording]] = nullcontext,
+) -> tuple[Plate, ...]:
     """Background plates of one camera-day, of the size ``frame_size`` (height, width).
 
-    Empty if not one frame can be decoded.
+    Empty if not one frame can be decoded. ``opened`` is entered with each recording, one at a time, and gives the one
+    to read.
     """
     ordered = sorted(recordings, key=lambda recording: (recording.start_time, recording.file.uri))
-    samples = [
-        frame
-        for recording, wanted in zip(ordered, _choose_frames(ordered), strict=True)
-        for frame in _read_samples(recording, wanted, frame_size)
-    ]
+    samples: list[NDArray[np.uint8]] = []
+    for recording, wanted in zip(ordered, _choose_frames(ordered), strict=True):
+        # One that cannot be read is quarantined by the decoder with its reason; the plates come from the others.
+        with suppress(UnreadableVideoError), opened(recording) as readable:
+            samples.extend(_read_samples(readable, wanted, frame_size))
     return build_plates(np.stack(samples)) if samples else ()
 
 

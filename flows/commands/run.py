@@ -14,6 +14,7 @@ from flows.commands.shared import (
     positive,
     positive_int,
     print_result,
+    wait_option,
 )
 
 
@@ -24,6 +25,7 @@ def add_run(commands: Any) -> None:
     )
     _run_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, how much, how long")
+    wait_option(parser)
     json_option(parser)
 
 
@@ -43,6 +45,7 @@ def call_run(arguments: argparse.Namespace) -> int:
         settings,
         address=arguments.address,
         reprocess=arguments.reprocess,
+        wait=arguments.wait,
     )
     print_result(summary, describe_run(summary), arguments.json)
     quarantined = any(video["status"] == "quarantined" for video in summary["videos"])
@@ -77,7 +80,7 @@ def call_schedule(arguments: argparse.Namespace) -> int:
 
 
 def _run_options(parser: Any) -> None:
-    parser.add_argument("archive", metavar="ARCHIVE", help="folder of videos")
+    parser.add_argument("archive", metavar="ARCHIVE", help="folder of videos or s3://bucket/prefix")
     parser.add_argument("--out", required=True, metavar="STORE", help="folder or s3://bucket/prefix")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML; configs/local.yaml has every key")
     parser.add_argument("--segment-seconds", type=positive, metavar="S", help="results do not depend on it")

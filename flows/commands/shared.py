@@ -24,6 +24,13 @@ def json_option(parser: Any) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
+def wait_option(parser: Any) -> None:
+    """Add the option ``--wait``."""
+    parser.add_argument(
+        "--wait", action="store_true", help="where another aviaflow is at work on the store, wait for it"
+    )
+
+
 def positive(text: str) -> float:
     """A number above 0, as the type of an argument."""
     value = float(text)

@@ -1,4 +1,4 @@
-"""The commands that need a store and no run: ``aviaflow events``, ``score`` and ``query``."""
+"""The commands that need a store and no run: ``aviaflow events``, ``upgrade``, ``score`` and ``query``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from flows.commands.shared import EXIT_DONE, add_command, json_option, print_result
+from flows.commands.shared import EXIT_DONE, add_command, json_option, print_result, wait_option
 
 
 def add_events(commands: Any) -> None:
@@ -21,6 +21,7 @@ def add_events(commands: Any) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="YAML with the ethogram and track settings"
     )
+    wait_option(parser)
     json_option(parser)
 
 
@@ -29,11 +30,40 @@ def call_events(arguments: argparse.Namespace) -> int:
     from flows.nightly.recompute import recompute_events
     from flows.settings import load_settings
 
-    summary = recompute_events(arguments.store, load_settings(arguments.config))
+    summary = recompute_events(arguments.store, load_settings(arguments.config), wait=arguments.wait)
     text = (
         f"{summary['events']} events of {summary['individuals']} individuals on {summary['camera_days']} "
         f"camera-days, recomputed from stored detections in {summary['wall_s']:.1f} s"
     )
+    print_result(summary, text, arguments.json)
+    return EXIT_DONE
+
+
+def add_upgrade(commands: Any) -> None:
+    """Add the command to the parser's commands."""
+    parser = add_command(
+        commands, "upgrade", "Bring a store of an earlier version up to date; needs no video.", call_upgrade
+    )
+    parser.add_argument("store", metavar="STORE")
+    wait_option(parser)
+    json_option(parser)
+
+
+def call_upgrade(arguments: argparse.Namespace) -> int:
+    """Upgrade the store and print how many objects were rewritten."""
+    from flows.quiet import notice
+    from storage import Store
+    from storage.filesystem import open_filesystem
+    from storage.lease import store_lease
+    from storage.schema import SCHEMA_VERSION
+    from storage.upgrade import upgrade_store
+
+    Store(arguments.store)  # a folder without a store gets no lease
+    fs = open_filesystem(arguments.store)
+    with store_lease(fs, wait=arguments.wait, say=notice):
+        count = upgrade_store(fs, notice)
+    summary = {"store": fs.uri, "objects": count, "schema_version": SCHEMA_VERSION}
+    text = f"{count} objects rewritten, schema version {SCHEMA_VERSION}" if count else "nothing to do"
     print_result(summary, text, arguments.json)
     return EXIT_DONE
 

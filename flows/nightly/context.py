@@ -20,6 +20,7 @@ from storage.filesystem import open_filesystem
 from workers.archive import list_archive
 from workers.detectors import DetectorSpec
 from workers.score import ScorerSpec
+from workers.scratch import Scratch, default_folder
 from workers.stitch import StitchSettings
 from workers.track import TrackSettings
 
@@ -55,6 +56,12 @@ class RunContext:
         archive = self.settings.archive
         zones = dict.fromkeys((archive.site, *sites), archive.zone)
         return StorePin(self.ethogram.names, archive.path_pattern, zones)
+
+    @property
+    def scratch(self) -> Scratch:
+        """Where videos that lie on S3 are fetched to."""
+        archive = self.settings.archive
+        return Scratch((archive.scratch or default_folder()).absolute(), int(archive.scratch_gib * 2**30))
 
     def scorer_spec(self, cpus: int) -> ScorerSpec:
         """What the inference actors are built from, on a machine with this many processors."""

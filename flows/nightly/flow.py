@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flows.quiet import quiet_prefect
+from flows.quiet import notice, quiet_prefect
 
 quiet_prefect()
 
@@ -23,6 +23,7 @@ from flows.nightly.plan import DayPlan  # noqa: E402
 from flows.nightly.progress import Progress  # noqa: E402
 from flows.nightly.summary import describe_run, summarise  # noqa: E402
 from flows.settings import Settings  # noqa: E402
+from storage.lease import store_lease  # noqa: E402
 
 MAX_THREADS = 32
 """More than ``camera_days_at_once``, which the night itself keeps to: days that wait hold a thread."""
@@ -52,18 +53,21 @@ def nightly(
 
     Raises:
         CameraDayError: some camera-days failed for a reason that no video is to blame for; the others are done.
+        StorageError: the store cannot be written any more; what is finished is kept.
     """
     started = time.perf_counter()
     context = open_context(archive, out, Settings.model_validate(settings or {}))
-    night = Night(context, reprocess, Progress())
-    outcomes: list[DayOutcome] = []
-    if not night.lookup.nothing_to_do:
-        with ray_cluster(address) as cpus, night.on_cluster(cpus):
-            plans = night.plan()
-            night.begin(plans)
-            outcomes = _run_days(night, plans)
-            outcomes += night.settle_following()
-    summary = summarise(night, outcomes, time.perf_counter() - started)
+    # A night that begins while somebody recomputes events is not lost: it waits. What is to do is seen after that.
+    with store_lease(context.catalog.fs, wait=True, say=notice):
+        night = Night(context, reprocess, Progress())
+        outcomes: list[DayOutcome] = []
+        if not night.lookup.nothing_to_do:
+            with ray_cluster(address) as cpus, night.on_cluster(cpus):
+                plans = night.plan()
+                night.begin(plans)
+                outcomes = _run_days(night, plans)
+                outcomes += night.settle_following()
+        summary = summarise(night, outcomes, time.perf_counter() - started)
     get_run_logger().info(describe_run(summary))
     create_markdown_artifact(
         f"```\n{describe_run(summary)}\n```", key="nightly-summary", description="What the night's run did"
@@ -104,15 +108,19 @@ def _run_days(night: Night, plans: list[DayPlan]) -> list[DayOutcome]:
         first: list[PrefectFuture[Any]] = [scored, *([latest[camera]] if camera in latest else [])]
         latest[camera] = derive.submit(str(plan.day), index, wait_for=first, return_state=False)
         derived.append(latest[camera])
-    return _results(plans, derived)
+    return _results(night, plans, derived)
 
 
-def _results(plans: list[DayPlan], futures: list[PrefectFuture[DayOutcome]]) -> list[DayOutcome]:
+def _results(
+    night: Night, plans: list[DayPlan], futures: list[PrefectFuture[DayOutcome]]
+) -> list[DayOutcome]:
     """Outcomes of all camera-days, once each has ended."""
     for future in futures:
         future.wait()
+    if night.failures.hopeless is not None:
+        raise night.failures.hopeless
     failed = [
-        f"{plan.day}: {_last_line(future.state.message)}"
+        f"{plan.day}: {night.failures.by_day.get(plan.day) or _last_line(future.state.message)}"
         for plan, future in zip(plans, futures, strict=True)
         if not future.state.is_completed()
     ]

@@ -9,16 +9,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from flows.cluster import clear_scratch_of_all_nodes
 from flows.nightly.context import RunContext
-from flows.nightly.plan import DayPlan, Lookup, is_done, look_up, plan_days, quarantined_record, stored_day
+from flows.nightly.failures import Failures, describe_damaged
+from flows.nightly.plan import (
+    DayPlan,
+    Lookup,
+    is_done,
+    look_up,
+    plan_days,
+    quarantined_record,
+    stored_day,
+)
 from flows.nightly.progress import Progress
 from flows.nightly.stages import StageClock
-from storage.catalog import check_pin, pin_or_check
+from flows.quiet import notice
+from storage.catalog import check_pin, pin_or_check, video_details, video_of
 from storage.layout import CameraDay
+from storage.lease import check_lease
 from storage.parquet import Footer
 from storage.plates import PlateRecord
 from storage.records import VideoRecord
-from workers.derive import DeriveJob, video_details, video_of
+from workers.derive import DeriveJob
+from workers.errors import NO_VIDEO_TO_BLAME
 from workers.messages import (
     MIN_BEHAVIOUR_FPS,
     ArchiveFile,
@@ -29,6 +42,7 @@ from workers.messages import (
     Recording,
     Survey,
 )
+from workers.scratch import forget, is_remote
 from workers.segments import plan_segments
 
 
@@ -52,6 +66,7 @@ class Night:
         self.lookup: Lookup = look_up(context.archive, context.catalog, context.digests, reprocess)
         self.frames_decoded = 0
         self.video_s = 0.0
+        self.failures = Failures()
         self._failed: dict[CameraDay, list[VideoRecord]] = {}
         self._days = threading.BoundedSemaphore(context.settings.camera_days_at_once)
         self._lock = threading.Lock()
@@ -63,10 +78,12 @@ class Night:
         """Work on the Ray cluster that was joined, which has this many processors."""
         self._cpus = cpus
         try:
+            self._clear_scratch()
             with self.progress:
                 yield
         finally:
             self._actors.clear()
+            self._clear_scratch()
 
     @property
     def decode_workers(self) -> int:
@@ -89,12 +106,18 @@ class Night:
         return plans
 
     def begin(self, plans: Sequence[DayPlan]) -> None:
-        """Begin the store, if it is new, and the progress bar."""
+        """Begin the store, if it is new, and the progress bar; say what stored objects cannot be used."""
+        if self.lookup.damaged:
+            notice(describe_damaged(self.lookup.damaged))
         pin_or_check(self.context.catalog.fs, self.context.pin(plan.day.site for plan in plans))
         self.progress.begin(sum(plan.video_s for plan in plans))
 
     def score_day(self, plan: DayPlan) -> None:
         """Survey, decode, detect and infer the videos of a camera-day that are not done; store detections."""
+        with self.failures.noted(plan.day):
+            self._score_unfinished(plan)
+
+    def _score_unfinished(self, plan: DayPlan) -> None:
         finished = self.context.catalog.finished_detections(plan.day)
         digests = self.context.digests
         todo = [r for r in plan.to_score if not is_done(r, finished, digests, self.reprocess)]
@@ -104,7 +127,8 @@ class Night:
 
     def derive_day(self, plan: DayPlan) -> DayOutcome:
         """Track and segment a camera-day from what is stored, and publish its tables."""
-        return self._derive(plan.day, self._clear(plan))
+        with self.failures.noted(plan.day):
+            return self._derive(plan.day, self._clear(plan))
 
     def settle_following(self) -> list[DayOutcome]:
         """Derive the days after those of this run anew, where an identity carried over midnight changed.
@@ -118,6 +142,11 @@ class Night:
             if not held.is_settled:
                 outcomes.append(self._derive(day, held.quarantined))
         return outcomes
+
+    def _clear_scratch(self) -> None:
+        """Remove copies of videos that this run or a killed one left."""
+        if any(map(is_remote, self.lookup.files)):
+            clear_scratch_of_all_nodes(self.context.scratch)
 
     def _clear(self, plan: DayPlan) -> tuple[VideoRecord, ...]:
         """Remove detections that are of another camera-day now, or of content that a file had before it was
@@ -140,12 +169,15 @@ class Night:
         from workers.actors import probe_file
 
         found: list[Probe | Quarantined] = []
-        for file, reference in zip(files, [probe_file.remote(file) for file in files], strict=True):
+        references = [probe_file.remote(file, self.context.scratch) for file in files]
+        for file, reference in zip(files, references, strict=True):
             try:
                 found.append(ray.get(reference))
             except WorkerCrashedError:
                 found.append(Quarantined(file, "reading its container ended the process twice"))
             except RayTaskError as error:
+                if isinstance(error.cause, NO_VIDEO_TO_BLAME):
+                    raise error.cause from None
                 what = f"{type(error.cause).__name__}: {error.cause}"
                 found.append(Quarantined(file, f"reading its container failed unexpectedly: {what}"))
         return found
@@ -167,7 +199,9 @@ class Night:
             )
             for recording in todo
         }
-        decode = DecodeLimits(int(settings.decode.memory_gib * 2**30), settings.decode.stall_seconds)
+        decode = DecodeLimits(
+            int(settings.decode.memory_gib * 2**30), settings.decode.stall_seconds, self.context.scratch
+        )
         stream = CameraDayStream(
             segments,
             todo,
@@ -182,6 +216,7 @@ class Night:
                     self._quarantine(plan.day, outcome.recording, outcome.reason)
                 else:
                     self._store(plan.day, outcome, survey)
+                forget(outcome.recording.file, self.context.scratch)
                 self.progress.advance(outcome.recording.probe.duration_s)
 
     def _survey(self, plan: DayPlan, todo: list[Recording], size: tuple[int, int]) -> Survey:
@@ -198,9 +233,9 @@ class Night:
             reason = "every file is to be decoded whole"
             return Survey(plates, {r.file.video_id: whole_video(r, reason) for r in todo})
         finder = None if detector.name == "motion" else detector
-        shared = ray.put(plates)
+        shared, scratch = ray.put(plates), self.context.scratch
         looking = [
-            survey_recording.remote(recording, size, shared, finder, settings.max_iframe_gap_s)
+            survey_recording.remote(recording, size, shared, finder, settings.max_iframe_gap_s, scratch)
             for recording in todo
         ]
         presence: dict[str, Presence] = {}
@@ -224,10 +259,10 @@ class Night:
             return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in stored)
         plates: tuple[Plate, ...] = ()
         try:
-            plates = ray.get(build_plates.remote(list(plan.surveyed_with), size))
+            plates = ray.get(build_plates.remote(list(plan.surveyed_with), size, self.context.scratch))
         except WorkerCrashedError:
             sound = [recording for recording in plan.surveyed_with if self._is_sound(recording, size)]
-            plates = ray.get(build_plates.remote(sound, size))
+            plates = ray.get(build_plates.remote(sound, size, self.context.scratch))
         catalog.write_plates(plan.day, [PlateRecord(p.plate_id, p.regime, p.pixels, p.noise) for p in plates])
         return plates
 
@@ -238,7 +273,7 @@ class Night:
         from workers.actors import build_plates
 
         try:
-            ray.get(build_plates.remote([recording], size))
+            ray.get(build_plates.remote([recording], size, self.context.scratch))
         except WorkerCrashedError:
             return False
         return True
@@ -272,6 +307,7 @@ class Night:
             note=context.note,
             details=video_details(record, [(float(a), float(b)) for a, b in presence.spans_s]),
         )
+        check_lease(context.catalog.fs)
         context.catalog.write_detections(day, scored.rows, footer)
         with self._lock:
             self.frames_decoded += scored.frames_decoded
@@ -285,6 +321,7 @@ class Night:
 
         from workers.actors import derive_day
 
+        check_lease(self.context.catalog.fs)
         job = derive_job(self.context, day, quarantined)
         with self.clock.wall("derive"):
             derived = ray.get(derive_day.remote(job))

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from flows.errors import NothingToReadError
 from flows.nightly.digests import Digests
 from flows.settings import ArchiveSettings
-from storage.catalog import Catalog
+from storage.catalog import Catalog, video_of
 from storage.layout import CAMERA_DAY_TABLES, CameraDay
 from storage.parquet import Footer
 from storage.records import VideoRecord
-from workers.archive import UNREADABLE, group_camera_days, list_archive, place_file, place_recording
 from workers.archive import CameraDay as GroupedDay
-from workers.derive import revision_of, video_of
+from workers.archive import group_camera_days, list_archive, place_file, place_recording
+from workers.derive import revision_of
+from workers.fingerprint import UNREADABLE
 from workers.messages import ArchiveFile, Probe, Quarantined, Recording
 
 ProbeFiles = Callable[[Sequence[ArchiveFile]], list[Probe | Quarantined]]
@@ -40,6 +41,8 @@ class Lookup:
     """Stored videos whose file is gone while another one has its content: that one's id, by the stored one's."""
     outdated: int
     """Videos made with another model or other settings, which only ``--reprocess`` makes again."""
+    damaged: tuple[str, ...] = ()
+    """Stored objects that cannot be used and hence count as absent: where and why, a line each."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -127,6 +130,7 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         new=new,
         unsettled=tuple(sorted(twice.union(unsettled))),
         renamed=renamed,
+        damaged=tuple(reason for _, reason in sorted(catalog.damaged.items())),
         outdated=len(outdated & {file.video_id for file in files}),
     )
 

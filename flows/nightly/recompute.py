@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flows.errors import SettingsError
 from flows.nightly.context import refiner_of, tracking_of
 from flows.nightly.digests import events_digest
 from flows.nightly.plan import stored_quarantined
+from flows.quiet import notice
 from flows.settings import Settings, load_ethogram
 from storage import Store
 from storage.catalog import Catalog, read_pin
 from storage.filesystem import open_filesystem
-from workers.derive import DeriveJob, derive_camera_day
+from storage.lease import check_lease, store_lease
+from workers.derive import Derived, DeriveJob, derive_camera_day
 
 
-def recompute_events(out: str, settings: Settings) -> dict[str, Any]:
+def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dict[str, Any]:
     """Track and segment every camera-day of a store anew, in the order of the dates.
 
+    Args:
+        out: the store.
+        settings: the ethogram and the track settings count.
+        wait: for a run on the same store, instead of raising.
+
     Raises:
+        LeaseHeldError: another process is at work on the store.
         StoreNotFoundError: there is no store.
         SettingsError: the ethogram has other behaviours than the store.
     """
     started = time.perf_counter()
     ethogram, tracking = load_ethogram(settings.ethogram), tracking_of(settings)
     refiner, info = refiner_of(settings)
-    config_digest = events_digest(tracking, ethogram, "" if info is None else info.digest[:16])
     stored = Store(out).behaviours
     if stored != ethogram.names:
         raise SettingsError(
@@ -36,20 +45,16 @@ def recompute_events(out: str, settings: Settings) -> dict[str, Any]:
     catalog = Catalog(open_filesystem(out))
     pinned = read_pin(catalog.fs)
     zones = pinned.zones if pinned else {}
-    derived = []
-    for day in sorted(catalog.camera_days(), key=lambda day: (day.date, day)):
-        tables = catalog.camera_day_footers(day)
-        job = DeriveJob(
-            store=out,
-            day=day,
-            quarantined=tuple(stored_quarantined(catalog, day, tables)),
-            ethogram=ethogram,
-            tracking=tracking,
-            zone=zones.get(day.site, settings.archive.zone),
-            config_digest=config_digest,
-            refiner=refiner,
-        )
-        derived.append(derive_camera_day(job))
+    job = partial(
+        DeriveJob,
+        store=out,
+        ethogram=ethogram,
+        tracking=tracking,
+        config_digest=events_digest(tracking, ethogram, "" if info is None else info.digest[:16]),
+        refiner=refiner,
+    )
+    with store_lease(catalog.fs, wait=wait, say=notice):
+        derived = _derive_all(catalog, job, lambda site: zones.get(site, settings.archive.zone))
     return {
         "camera_days": len(derived),
         "events": sum(one.events for one in derived),
@@ -57,3 +62,15 @@ def recompute_events(out: str, settings: Settings) -> dict[str, Any]:
         "wall_s": time.perf_counter() - started,
         "store": out,
     }
+
+
+def _derive_all(
+    catalog: Catalog, job: Callable[..., DeriveJob], zone_of: Callable[[str], str]
+) -> list[Derived]:
+    derived = []
+    for day in sorted(catalog.camera_days(), key=lambda day: (day.date, day)):
+        check_lease(catalog.fs)
+        tables = catalog.camera_day_footers(day)
+        quarantined = tuple(stored_quarantined(catalog, day, tables))
+        derived.append(derive_camera_day(job(day=day, quarantined=quarantined, zone=zone_of(day.site))))
+    return derived

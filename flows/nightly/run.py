@@ -15,28 +15,49 @@ from flows.nightly.night import Night
 from flows.nightly.plan import DayPlan, Lookup
 from flows.nightly.progress import Progress
 from flows.nightly.summary import summarise
+from flows.quiet import notice, quiet_console
 from flows.settings import Settings
+from storage.lease import store_lease
 from workers.messages import GRID_HZ, KEYFRAME_STEP, Boxes
 
 
 def run_archive(
-    archive: str, out: str, settings: Settings, *, address: str | None = None, reprocess: bool = False
+    archive: str,
+    out: str,
+    settings: Settings,
+    *,
+    address: str | None = None,
+    reprocess: bool = False,
+    wait: bool = False,
 ) -> dict[str, Any]:
     """Bring a store up to date with an archive.
 
-    Looks first: where nothing is to be done neither Prefect nor Ray is started.
+    Looks first: where nothing is to be done neither Prefect nor Ray is started, and no lease is taken.
+
+    Args:
+        archive: folder of videos, or ``s3://bucket/prefix``.
+        out: the store.
+        settings: of the run.
+        address: of a running Ray cluster; None starts one on this machine.
+        reprocess: also redo videos made with another model or settings.
+        wait: for another run on the same store, instead of raising.
 
     Returns:
         The summary; see ``flows.nightly.summary.summarise``.
+
+    Raises:
+        LeaseHeldError: another process is at work on the store.
     """
     started = time.perf_counter()
     night = Night(open_context(archive, out, settings), reprocess, Progress())
     if night.lookup.nothing_to_do:
         return summarise(night, [], time.perf_counter() - started)
+    quiet_console()
     from flows.nightly.flow import nightly
     from flows.nightly.server import temporary_server
 
-    with temporary_server():
+    # Before anything is started: what cannot be written or is held by another one is said at once.
+    with store_lease(night.context.catalog.fs, wait=wait, say=notice), temporary_server():
         summary: dict[str, Any] = nightly(archive, out, settings.model_dump(mode="json"), address, reprocess)
     return summary
 

@@ -30,6 +30,7 @@ def summarise(night: Night, outcomes: Sequence[DayOutcome], wall_s: float) -> di
         "camera_days": len(outcomes),
         "video_s": round(night.video_s, 1),
         "outdated": night.lookup.outdated if not night.reprocess else 0,
+        "damaged": list(night.lookup.damaged),
         "stages": {"wall_s": night.clock.wall_s, "busy_s": night.clock.busy_s},
         "store": context.out,
         "note": context.note,

@@ -29,6 +29,21 @@ def test_the_local_configuration_writes_out_the_defaults() -> None:
     [
         ("decode: {frame_heigth: 216}", "decode.frame_heigth: there is no such setting"),
         ("archive: {zone: Mars/Olympus}", "'Mars/Olympus' is no IANA time zone"),
+        ("decode: {memory_mb: 4096}", "decode.memory_mb: there is no such setting, perhaps memory_gib; see"),
+        ("decode: {memory_gib: 4 GiB}", "decode.memory_gib: Input should be a valid number"),
+        ("decode: {memory_gib: 4096}", "decode.memory_gib: Input should be less than or equal to 1024"),
+        (
+            "decode: {stall_seconds: 60000}",
+            "decode.stall_seconds: Input should be less than or equal to 3600",
+        ),
+        ("track: {max_gap_s: 10000}", "track.max_gap_s: Input should be less than or equal to 3600"),
+        ("archive: {scratch_gib: 20e9}", "archive.scratch_gib: Input should be less than or equal to"),
+        ("archive: {path_pattern: '(?P<site>'}", "archive.path_pattern: Value error, no regular expression"),
+        (
+            "archive: {path_pattern: '.*'}",
+            "one or more of the named groups camera, site, time and no other, has none",
+        ),
+        ("archive: {path_pattern: '(?P<kamera>.*)'}", "and no other, has kamera"),
         ("decode: {segment_seconds: -3}", "decode.segment_seconds"),
         ("detect: {detector: given}", "needs boxes_csv"),
         ("- a list", "expected a mapping"),
@@ -63,6 +78,37 @@ def test_an_unknown_bout_rule_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, "{name: x, taxon: y, behaviours: [{name: rest, rule: {min_bout: 2}}]}")
     with pytest.raises(SettingsError, match="min_bout"):
         load_ethogram(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{name: x, taxon: y}", "behaviours: Field required"),
+        ("{name: x, taxon: y, behaviours: rest}", "behaviours: Input should be a valid tuple"),
+        ("{name: x, taxon: y, behaviours: [rest]}", "behaviours.0: Input should be a valid dictionary"),
+        (
+            "{name: x, taxon: y, behaviours: [{name: rest, rules: {}}]}",
+            "behaviours.0.rules: there is no such setting",
+        ),
+        ("{name: x, taxon: y, behaviour: []}", "perhaps behaviours"),
+        (
+            "{name: x, taxon: y, behaviours: [{name: rest, rule: {min_bout_s: 1000}}]}",
+            "behaviours.0.rule.min_bout_s: Input should be less than or equal to 600",
+        ),
+        (
+            "{name: x, taxon: y, behaviours: [{name: rest, rule: {enter_score: 45}}]}",
+            "need 0 < leave_score <= enter_score < 1",
+        ),
+        ("{name: x, taxon: y, behaviours: [{name: other}]}", "'other' cannot name a behaviour"),
+    ],
+)
+def test_a_mistake_in_an_ethogram_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(SettingsError) as error:
+        load_ethogram(path)
+    assert said in str(error.value)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
 
 
 def test_a_bout_rule_touches_events_and_not_detections() -> None:

@@ -16,14 +16,15 @@ from flows.nightly.night import Night
 from flows.nightly.progress import Progress
 from flows.nightly.summary import summarise
 from flows.settings import Settings
+from tests.s3_server import S3Server
 from workers.simulate.archive import simulate_archive
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[int]:
-    """A local Ray cluster; the number of its processors."""
+def cluster(s3_server: S3Server) -> Iterator[int]:
+    """A local Ray cluster; the number of its processors. Its workers inherit the address of the S3 server."""
     with ray_cluster() as cpus:
         yield cpus
 
@@ -40,7 +41,7 @@ def reserve(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(cluster: int) -> Callable[[Path, Path, Settings], dict[str, Any]]:
     """What the nightly flow does, one camera-day after the other, without Prefect."""
 
-    def run_night(archive: Path, store: Path, settings: Settings) -> dict[str, Any]:
+    def run_night(archive: Path | str, store: Path | str, settings: Settings) -> dict[str, Any]:
         night = Night(open_context(str(archive), str(store), settings), False, Progress())
         outcomes = []
         if not night.lookup.nothing_to_do:

@@ -22,6 +22,8 @@ import httpx
 import pytest
 
 from flows.cli import main
+from storage.filesystem import open_filesystem
+from storage.lease import take
 
 START_S, RUN_S, END_S = 180.0, 500.0, 60.0
 Here = Callable[..., subprocess.CompletedProcess[str]]
@@ -218,6 +220,38 @@ def test_what_cannot_be_done_is_one_clear_line(
     (tmp_path / "no-store-here" / "something.txt").write_text("not a store")
     monkeypatch.chdir(tmp_path)
     assert_one_clear_line(aviaflow_here(*arguments), said)
+
+
+def test_a_run_that_cannot_write_says_so_before_it_starts_anything(
+    reserve: Path, aviaflow_here: Here, tmp_path: Path
+) -> None:
+    failed = aviaflow_here("run", reserve / "archive", "--out", "/sys/kernel/store")
+    assert_one_clear_line(failed, "could not be written: ")
+    (tmp_path / "file").write_text("no folder")
+    assert_one_clear_line(
+        aviaflow_here("run", reserve / "archive", "--out", tmp_path / "file"), "Not a directory"
+    )
+
+
+def test_the_second_of_two_runs_says_who_is_at_work_and_leaves(
+    reserve: Path, first_run: tuple[Path, dict[str, Any]], aviaflow_here: Here, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(first_run[0], store)
+    shutil.rmtree(store / "events")
+    lease = take(open_filesystem(store))
+    try:
+        for command in (("run", reserve / "archive", "--out", store), ("events", store), ("upgrade", store)):
+            assert_one_clear_line(
+                aviaflow_here(*command), f"at work on this store: process {os.getpid()} on "
+            )
+        asked = aviaflow_here("query", store, "SELECT count(*) AS n FROM detections", "--json")
+        assert asked.returncode == 0, "readers take no lease"
+    finally:
+        lease.release()
+    assert aviaflow_here("events", store, "--wait").returncode == 0
+    assert aviaflow_here("upgrade", store).stdout == "nothing to do\n"
+    assert not (store / "lease.json").exists()
 
 
 def test_nothing_else_is_said_by_a_process_of_its_own(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from flows.nightly.recompute import recompute_events
 from flows.settings import Settings, load_settings
 from storage import Store
+from storage.errors import ObjectWriteError
 
 Run = Callable[..., dict[str, Any]]
 Same = Callable[[Path, Path], None]
@@ -140,3 +144,34 @@ def test_a_late_video_uses_the_stored_plates_and_leaves_the_others_alone(
     assert len(summary["videos"]) == 2
     assert {path: path.read_bytes() for path in published} == published
     assert len(list((store / "detections").rglob("*.parquet"))) == 2
+
+
+def test_a_disk_that_is_full_in_the_middle_ends_the_run_and_the_next_one_finishes(
+    first_run: tuple[Path, dict[str, Any]],
+    reserve: Path,
+    tmp_path: Path,
+    run: Run,
+    same_results: Same,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replace, published = os.replace, []
+
+    def full_after_one_video(source: Path, target: Path) -> None:
+        if "detections" in target.parts and published:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+        if "detections" in target.parts:
+            published.append(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("storage.filesystem.os.replace", full_after_one_video)
+        with pytest.raises(
+            ObjectWriteError, match=r"\.parquet: could not be written: No space left on device; make"
+        ):
+            run(reserve / "archive", tmp_path, Settings())
+    assert list(tmp_path.rglob("*.parquet")) == published
+    assert len(Store(tmp_path).detections()) > 0
+    assert list((tmp_path / ".staging").iterdir()) == []
+    again = run(reserve / "archive", tmp_path, Settings())
+    assert 0 < again["frames_decoded"] < first_run[1]["frames_decoded"]
+    same_results(first_run[0], tmp_path)

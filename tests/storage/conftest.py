@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from storage.catalog import Catalog, StorePin, pin_or_check
-from storage.filesystem import LocalFilesystem, RemoteFilesystem, StoreFilesystem
+from storage.catalog import Catalog, StorePin, pin_or_check, video_details
+from storage.filesystem import LocalFilesystem, StoreFilesystem, open_filesystem
 from storage.layout import CameraDay, video_id_of
 from storage.parquet import Footer
 from storage.records import (
@@ -54,6 +54,12 @@ def footer(**values: Any) -> Footer:
         "revision": "r1",
     }
     return Footer(**{**given, **values})
+
+
+def detections_footer(video_id: str, **values: Any) -> Footer:
+    """A footer that describes the video, as that of every stored object of detections does."""
+    described = dataclasses.replace(video("some.mp4", "2025-11-03T15:50:00"), video_id=video_id)
+    return footer(**{"details": video_details(described, [(0.0, 60.0)]), **values})
 
 
 def detections(video_id: str, rows: int, seed: int = 0) -> DetectionColumns:
@@ -213,8 +219,19 @@ def fill(fs: StoreFilesystem) -> Catalog:
         (NORTH_2, "lake/north/2.mp4", 0),
         (POND, "pond/1.mp4", 3),
     ):
-        catalog.write_detections(day, detections(video_id_of(uri), rows), footer())
+        video_id = video_id_of(uri)
+        catalog.write_detections(day, detections(video_id, rows), detections_footer(video_id))
     return catalog
+
+
+def copied(source: LocalFilesystem, target: StoreFilesystem) -> StoreFilesystem:
+    """The target, with all objects of the source."""
+    if isinstance(target, LocalFilesystem):
+        shutil.copytree(source.root, target.root)
+    else:
+        for entry in source.list(""):
+            target.write_atomic(entry.path, source.read_bytes(entry.path))
+    return target
 
 
 class Reserve:
@@ -223,6 +240,7 @@ class Reserve:
     behaviours, zones = BEHAVIOURS, ZONES
     north_1, north_2, pond = NORTH_1, NORTH_2, POND
     utc, footer, detections = staticmethod(utc), staticmethod(footer), staticmethod(detections)
+    detections_footer = staticmethod(detections_footer)
     event, individual, video = staticmethod(event), staticmethod(individual), staticmethod(video)
     effort, tables, fill = staticmethod(effort), staticmethod(tables), staticmethod(fill)
 
@@ -239,15 +257,12 @@ def local(tmp_path: Path) -> LocalFilesystem:
 
 
 @pytest.fixture
-def memory() -> Iterator[RemoteFilesystem]:
-    """An object store held in memory."""
-    held = fsspec.filesystem("memory")
-    held.store.clear()
-    yield RemoteFilesystem(held, "memory://bucket/prefix")
-    held.store.clear()
+def s3(s3_prefix: str) -> StoreFilesystem:
+    """An empty prefix of an S3 store on loopback."""
+    return open_filesystem(s3_prefix)
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
 def fs(request: pytest.FixtureRequest) -> Any:
     """Each kind of filesystem in turn, empty."""
     return request.getfixturevalue(request.param)
@@ -261,6 +276,18 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> LocalFilesystem:
     return made
 
 
+@pytest.fixture(scope="session")
+def written_s3(written: LocalFilesystem, s3_bucket: Callable[[str], str]) -> StoreFilesystem:
+    """The same objects on S3: not to be changed."""
+    return copied(written, open_filesystem(f"{s3_bucket('written')}/site=elsewhere/a store"))
+
+
+@pytest.fixture(params=["written", pytest.param("written_s3", marks=pytest.mark.s3)])
+def written_fs(request: pytest.FixtureRequest) -> Any:
+    """The three camera-days on each kind of filesystem in turn: not to be changed."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
 def filled(local: LocalFilesystem, written: LocalFilesystem) -> Catalog:
     """A local store with the three camera-days."""
@@ -271,12 +298,7 @@ def filled(local: LocalFilesystem, written: LocalFilesystem) -> Catalog:
 @pytest.fixture
 def filled_fs(fs: StoreFilesystem, written: LocalFilesystem) -> StoreFilesystem:
     """The same objects on each kind of filesystem."""
-    if isinstance(fs, LocalFilesystem):
-        shutil.copytree(written.root, fs.root)
-    else:
-        for entry in written.list(""):
-            fs.write_atomic(entry.path, written.read_bytes(entry.path))
-    return fs
+    return copied(written, fs)
 
 
 @pytest.fixture
@@ -290,3 +312,11 @@ def fail_before_publishing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None
         monkeypatch.setattr("storage.filesystem.os.replace", refuse)
 
     return arm
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are repeated without a pause."""
+    monkeypatch.setattr(
+        "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0.0
+    )

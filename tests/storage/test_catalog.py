@@ -9,11 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from storage import Store
 from storage.catalog import Catalog, StorePin, pin_or_check, read_pin
 from storage.errors import (
     CorruptObjectError,
+    NewerSchemaError,
     ObjectWriteError,
     PathValueError,
     PinnedValueError,
@@ -22,6 +26,7 @@ from storage.errors import (
 from storage.filesystem import LocalFilesystem, StoreFilesystem
 from storage.layout import CAMERA_DAY_TABLES, detections_path, plates_path, table_path, video_id_of
 from storage.plates import PlateRecord
+from storage.schema import SCHEMA_VERSION
 
 PIN = StorePin(("feeding", "walk"), r"(?P<site>.*)", {"lake": "Asia/Shanghai"})
 
@@ -48,7 +53,7 @@ def test_a_new_site_is_added(fs: StoreFilesystem) -> None:
         ({"behaviours": ("walk", "feeding")}, "behaviours 'feeding, walk', this run wants 'walk, feeding'"),
         ({"path_pattern": "x"}, r"path pattern '\(\?P<site>\.\*\)', this run wants 'x'"),
         ({"zones": {"lake": "UTC"}}, "time zone of site lake 'Asia/Shanghai', this run wants 'UTC'"),
-        ({"schema_version": 99}, "schema version 1, this run wants 99"),
+        ({"schema_version": 99}, "schema version 1, this Aviaflow writes 99; `aviaflow upgrade"),
     ],
 )
 def test_other_values_are_refused_in_one_line(
@@ -83,7 +88,9 @@ def test_what_is_finished(fs: StoreFilesystem, reserve: Any) -> None:
     for number, video_id in enumerate(ids):
         day = reserve.north_2 if number == 3 else reserve.north_1
         catalog.write_detections(
-            day, reserve.detections(video_id, number), reserve.footer(inputs=f"in{number}")
+            day,
+            reserve.detections(video_id, number),
+            reserve.detections_footer(video_id, inputs=f"in{number}"),
         )
     fs.write_atomic(detections_path(reserve.north_1, ids[1]), b"damaged")
     finished = catalog.finished_detections(reserve.north_1)
@@ -92,6 +99,55 @@ def test_what_is_finished(fs: StoreFilesystem, reserve: Any) -> None:
         ids[2]: ("in2", 2),
     }
     assert catalog.finished_detections(reserve.pond) == {}
+
+
+def test_objects_that_cannot_be_used_are_left_out_and_named(fs: StoreFilesystem, reserve: Any) -> None:
+    catalog = Catalog(fs)
+    ids = [video_id_of(f"{number}.mp4") for number in range(6)]
+    for video_id in ids:
+        catalog.write_detections(
+            reserve.north_1, reserve.detections(video_id, 2), reserve.detections_footer(video_id)
+        )
+    paths = [detections_path(reserve.north_1, video_id) for video_id in ids]
+    whole = fs.read_bytes(paths[0])
+    fs.write_atomic(paths[1], whole)
+    fs.write_atomic(paths[2], whole[:-20])
+    catalog.write_detections(reserve.north_1, reserve.detections(ids[3], 2), reserve.footer())
+    rewrite(fs, paths[4], lambda table: table.drop_columns(["box_score"]))
+    catalog.write_camera_day(reserve.north_1, reserve.tables(), reserve.footer())
+    fs.write_atomic(paths[5], fs.read_bytes(table_path("events", reserve.north_1)))
+    assert list(catalog.finished_detections(reserve.north_1)) == [ids[0]]
+    for path, said in (
+        (paths[1], f"it is of another video, {ids[0]} (some.mp4)"),
+        (paths[2], "this is no Parquet file, or it is cut off"),
+        (paths[3], "its footer does not describe a video"),
+        (paths[4], "expected the columns"),
+        (paths[5], "holds events, and lies among detections"),
+    ):
+        assert said in catalog.damaged[path]
+        assert catalog.damaged[path].startswith(f"{fs.uri}/{path}: ")
+    assert len(catalog.damaged) == 5
+
+
+def rewrite(fs: StoreFilesystem, path: str, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Replace an object by one with the same footer and other columns."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(change(pq.read_table(pa.BufferReader(fs.read_bytes(path)))), sink)
+    fs.write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def test_a_store_of_a_newer_version_is_refused_in_one_line(fs: StoreFilesystem, reserve: Any) -> None:
+    fs.write_atomic("store.json", json.dumps({"schema_version": SCHEMA_VERSION + 1, "news": 1}).encode())
+    for ask in (lambda: pin_or_check(fs, PIN), lambda: Store(fs.uri)):
+        with pytest.raises(
+            NewerSchemaError, match=r"schema version 2, this one knows 1\); install the newer"
+        ) as e:
+            ask()
+        assert "\n" not in str(e.value)
+    newer = reserve.detections_footer(video_id_of("a"), schema_version=SCHEMA_VERSION + 1)
+    Catalog(fs).write_detections(reserve.north_1, reserve.detections(video_id_of("a"), 1), newer)
+    with pytest.raises(NewerSchemaError, match=r"\.parquet: written by a newer Aviaflow"):
+        Catalog(fs).finished_detections(reserve.north_1)
 
 
 def test_detections_are_read_back(fs: StoreFilesystem, reserve: Any) -> None:

@@ -12,10 +12,10 @@ from storage.errors import ObjectWriteError, UnsupportedStoreError
 from storage.filesystem import (
     STALE_STAGING_S,
     LocalFilesystem,
-    RemoteFilesystem,
     StoreFilesystem,
     open_filesystem,
 )
+from storage.remote import RemoteFilesystem
 
 
 def test_objects_are_read_back_listed_and_deleted(fs: StoreFilesystem) -> None:
@@ -165,3 +165,16 @@ def test_addresses_that_are_refused() -> None:
     with pytest.raises(UnsupportedStoreError) as caught:
         open_filesystem("s3://key:hunter2@bucket/prefix")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_conditional_write_needs_the_version_that_is_there(fs: StoreFilesystem) -> None:
+    assert fs.read_versioned("a") is None
+    assert not fs.write_if("a", b"one", "some version")
+    assert fs.write_if("a", b"one", None)
+    assert not fs.write_if("a", b"two", None)
+    found = fs.read_versioned("a")
+    assert found is not None
+    assert found[0] == b"one"
+    assert fs.write_if("a", b"three", found[1])
+    assert not fs.write_if("a", b"four", found[1])
+    assert fs.read_bytes("a") == b"three"

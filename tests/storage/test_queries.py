@@ -12,16 +12,15 @@ import pytest
 import storage.queries
 from storage import Store
 from storage.catalog import Catalog, StorePin, pin_or_check
-from storage.errors import CameraDayLeftOutWarning, QueryError, StoreNotFoundError
+from storage.errors import CameraDayLeftOutWarning, ObjectLeftOutWarning, QueryError, StoreNotFoundError
 from storage.filesystem import LocalFilesystem, StoreFilesystem
-from storage.layout import table_path
+from storage.layout import detections_path, table_path, video_id_of
 
 
 @pytest.fixture
-def store(filled_fs: StoreFilesystem, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The filled store on a local disk and on an object store."""
-    monkeypatch.setattr(storage.queries, "open_filesystem", lambda uri: filled_fs)
-    return Store("anywhere")
+def store(written_fs: StoreFilesystem) -> Store:
+    """The filled store on a local disk and on S3, not to be changed."""
+    return Store(written_fs.uri)
 
 
 def bouts(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -188,8 +187,9 @@ def test_sql_joins_filters_and_converts(store: Store) -> None:
 
 
 def test_sql_opens_only_the_tables_that_it_names(
-    filled_fs: StoreFilesystem, store: Store, reserve: Any, recwarn: pytest.WarningsRecorder
+    filled_fs: StoreFilesystem, reserve: Any, recwarn: pytest.WarningsRecorder
 ) -> None:
+    store = Store(filled_fs.uri)
     filled_fs.write_atomic(table_path("effort", reserve.north_1), b"damaged")
     assert store.sql("SELECT count(*) AS my_events FROM detections")["my_events"].tolist() == [8]
     assert len(recwarn) == 0
@@ -198,8 +198,9 @@ def test_sql_opens_only_the_tables_that_it_names(
 
 
 def test_tables_of_different_runs_are_left_out_with_a_warning(
-    filled_fs: StoreFilesystem, store: Store, reserve: Any
+    filled_fs: StoreFilesystem, reserve: Any
 ) -> None:
+    store = Store(filled_fs.uri)
     kept = filled_fs.read_bytes(table_path("individuals", reserve.north_1))
     Catalog(filled_fs).write_camera_day(reserve.north_1, reserve.tables(), reserve.footer(revision="r1b"))
     filled_fs.write_atomic(table_path("individuals", reserve.north_1), kept)
@@ -214,7 +215,8 @@ def test_tables_of_different_runs_are_left_out_with_a_warning(
         ]
 
 
-def test_a_missing_or_damaged_table_is_named(filled_fs: StoreFilesystem, store: Store, reserve: Any) -> None:
+def test_a_missing_or_damaged_table_is_named(filled_fs: StoreFilesystem, reserve: Any) -> None:
+    store = Store(filled_fs.uri)
     filled_fs.delete(table_path("effort", reserve.north_1))
     with pytest.warns(CameraDayLeftOutWarning, match="2025-11-03 is left out: it has no effort"):
         assert len(store.events(site="lake")) == 1
@@ -223,9 +225,20 @@ def test_a_missing_or_damaged_table_is_named(filled_fs: StoreFilesystem, store: 
         assert len(store.events(site="lake")) == 1
 
 
-def test_a_store_that_stays_open_sees_the_next_night(
-    filled_fs: StoreFilesystem, store: Store, reserve: Any
-) -> None:
+def test_damaged_detections_are_left_out_and_named(filled_fs: StoreFilesystem, reserve: Any) -> None:
+    store = Store(filled_fs.uri)
+    path = detections_path(reserve.pond, video_id_of("pond/1.mp4"))
+    filled_fs.write_atomic(path, filled_fs.read_bytes(path)[:-5])
+    for ask in (store.detections, lambda: store.sql("SELECT * FROM detections")):
+        with pytest.warns(
+            ObjectLeftOutWarning, match="cut off; it is left out, and the next `aviaflow run`"
+        ) as said:
+            assert set(ask()["site"]) == {"lake"}
+        assert f"{filled_fs.uri}/{path}" in str(said[0].message)
+
+
+def test_a_store_that_stays_open_sees_the_next_night(filled_fs: StoreFilesystem, reserve: Any) -> None:
+    store = Store(filled_fs.uri)
     assert len(store.events(site="lake")) == 5
     rows = reserve.tables(events=[reserve.event("new", "flight", "2025-11-03T01:00:00", 4)])
     Catalog(filled_fs).write_camera_day(reserve.north_1, rows, reserve.footer(revision="later"))

@@ -114,8 +114,8 @@ def test_links(tmp_path: Path, write_video: WriteVideo) -> None:
 def test_no_archive(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="no such folder"):
         list_archive(str(tmp_path / "nowhere"))
-    with pytest.raises(ArchiveError, match="only folders"):
-        list_archive("s3://reserve/videos")
+    with pytest.raises(ArchiveError, match="an archive is a folder or s3://"):
+        list_archive("gs://reserve/videos")
 
 
 # Placing

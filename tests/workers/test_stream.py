@@ -20,10 +20,11 @@ from workers.actors import DecodeLimits, DecodeReport
 from workers.errors import DamagedVideoError
 from workers.messages import FrameChunk, GridSpan
 from workers.score import ScoredKeyframes
+from workers.scratch import Scratch
 from workers.segments import CHUNK_FRAMES, Segment, keyframe_indices
 from workers.stream import CameraDayStream, FailedVideo, ScoredVideo, StreamLimits
 
-LIMITS = StreamLimits(2, DecodeLimits(2**32, 30.0), (4, 6))
+LIMITS = StreamLimits(2, DecodeLimits(2**32, 30.0, Scratch(Path("scratch"), 2**20)), (4, 6))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from workers.detect import Detector, MotionDetector
 from workers.detect_combined import CombinedDetector
+from workers.errors import DamagedVideoError
 from workers.messages import ArchiveFile, Boxes, Keyframes, Plate, Presence, Recording, Survey
 from workers.probe import probe_video
 from workers.pyav_reader import read_frames, to_rgb
@@ -111,6 +114,27 @@ def test_spans_cover_the_visits_and_leave_the_rest_out(visited: Recording) -> No
 def test_the_plate_of_a_camera_day_is_the_empty_scene(visited: Recording) -> None:
     (plate,) = camera_day_plates([visited], SIZE)
     assert difference(plate, scene()) <= 12
+
+
+def test_recordings_are_opened_one_at_a_time_and_one_that_cannot_be_is_left_out(
+    visited: Recording, tmp_path: Path
+) -> None:
+    gone = recording_of(encode(tmp_path / "gone.mp4", {}, 30, 1), 1)
+    elsewhere = replace(visited, file=replace(visited.file, path="s3://bucket/visited.mp4"))
+    held: list[str] = []
+
+    @contextmanager
+    def opened(recording: Recording) -> Iterator[Recording]:
+        assert held == []
+        if recording is gone:
+            raise DamagedVideoError("it is gone", "gone.mp4")
+        held.append(recording.file.path)
+        yield visited
+        held.pop()
+
+    (plate,) = camera_day_plates([gone, elsewhere], SIZE, opened)
+    assert difference(plate, scene()) <= 12
+    assert held == []
 
 
 def test_a_late_video_is_surveyed_with_stored_plates(visited: Recording, tmp_path: Path) -> None:

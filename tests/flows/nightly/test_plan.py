@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from flows.nightly.digests import Digests
+from flows.nightly.failures import describe_damaged
 from flows.nightly.night import video_record
 from flows.nightly.plan import DayPlan, look_up, plan_days
 from flows.settings import ArchiveSettings
-from storage.catalog import Catalog
+from storage.catalog import Catalog, video_details
 from storage.filesystem import open_filesystem
-from storage.layout import CameraDay
+from storage.layout import CameraDay, detections_path
 from storage.parquet import Footer
 from workers.archive import list_archive, place_recording
-from workers.derive import video_details
 from workers.messages import ArchiveFile, Presence, Probe, Quarantined
 from workers.score import join_rows
 
@@ -168,3 +168,23 @@ def test_a_file_that_left_the_archive_keeps_its_rows(tmp_path: Path) -> None:
     made = plans(archive, catalog, {Path(new.uri).name: probe(480)})
     assert [video.video_id for video in made[CameraDay("marsh", "east", DAY)].done] == [old.video_id]
     assert not any(plan.misplaced for plan in made.values())
+
+
+def test_a_stored_object_that_cannot_be_used_is_made_again_and_named(tmp_path: Path) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    base = CameraDay("marsh", "east", DAY)
+    files = [write(archive, f"marsh/east/east_20260301T{hour}0000Z.mp4", f"{hour}") for hour in (10, 11)]
+    for file in files:
+        keep(catalog, base, file, probe(480))
+    damaged = tmp_path / "store" / detections_path(base, files[1].video_id)
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    again = Catalog(catalog.fs)
+    lookup = look_up(str(archive), again, DIGESTS, False)
+    assert lookup.new == (files[1],)
+    (reason,) = lookup.damaged
+    assert reason.startswith(f"{damaged}: ")
+    made = plans(archive, again, {Path(file.uri).name: probe(480) for file in files})
+    assert [r.file for r in made[base].to_score] == [files[1]]
+    said = describe_damaged([f"object {number}" for number in range(7)], shown=2).splitlines()
+    assert said[0].startswith("7 stored objects cannot be used")
+    assert said[1:] == ["  object 0", "  object 1", "  and 5 more"]

@@ -1,0 +1,43 @@
+"""What goes wrong in a run and is no video's fault: camera-days that fail, and stored objects that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from storage.errors import LeaseLostError, NewerSchemaError, ObjectWriteError, StorageError, StoreAccessError
+from storage.layout import CameraDay
+
+HOPELESS = (ObjectWriteError, StoreAccessError, LeaseLostError, NewerSchemaError)
+"""A full or read-only disk, refused credentials, a store that is another one's: to go on would decode for nothing."""
+
+
+class Failures:
+    """Used by the threads of all camera-days of a run."""
+
+    def __init__(self) -> None:
+        self.by_day: dict[CameraDay, Exception] = {}
+        """Why camera-days could not be finished."""
+        self.hopeless: StorageError | None = None
+        """What will fail for every other camera-day too."""
+
+    @contextmanager
+    def noted(self, day: CameraDay) -> Iterator[None]:
+        """Remember why work on a camera-day failed; raise at once what holds for all of them."""
+        if self.hopeless is not None:
+            raise self.hopeless
+        try:
+            yield
+        except Exception as error:
+            cause = getattr(error, "cause", None) or error  # of Ray's: what the task raised
+            self.by_day.setdefault(day, cause)
+            if isinstance(cause, HOPELESS):
+                self.hopeless = cause
+            raise
+
+
+def describe_damaged(reasons: Sequence[str], shown: int = 5) -> str:
+    """Stored objects that cannot be used, for a person to read."""
+    lines = [f"{len(reasons)} stored objects cannot be used; they are made again from the archive:"]
+    lines += [f"  {reason}" for reason in reasons[:shown]]
+    return "\n".join([*lines, f"  and {len(reasons) - shown} more"] if len(reasons) > shown else lines)

@@ -21,27 +21,35 @@ ViaWriter = Callable[..., Path]
 VIA_BEHAVIOUR, VIA_INDIVIDUAL, VIA_MOTION, VIA_BOUT, VIA_ANNOTATOR, VIA_SEVERAL = "1", "2", "3", "4", "5", "6"
 
 
+RAY = {
+    "ray, in this process": ("test_run.py", "test_s3.py", "test_chaos.py", "test_real_videos.py"),
+    "ray, in others": ("test_cli.py", "test_own_ethogram.py", "test_train.py", "test_stream.py"),
+}
+"""Files whose tests need Ray and share a cluster and a store: two groups that take about as long."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of several processes one takes a whole file, and one takes all files that need Ray: they share a cluster."""
+    """A process takes a whole file, or all files of a group that needs Ray."""
     from xdist.scheduler import LoadScopeScheduling
 
     class FilesTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "ray" if needs_ray(file) else file
+            return ray_group(file) or file
 
     return FilesTogether(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of several processes one begins with the tests that take longest."""
+    """Of several processes each begins with the tests that take longest."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not needs_ray(item.nodeid.partition("::")[0]))
+        items.sort(key=lambda item: ray_group(item.nodeid.partition("::")[0]) is None)
 
 
-def needs_ray(file: str) -> bool:
-    return file.startswith("tests/integration/") or file == "tests/workers/test_stream.py"
+def ray_group(file: str) -> str | None:
+    name = Path(file).name
+    return next((group for group, names in RAY.items() if name in names), None)
 
 
 def _attribute(name: str, anchor: str, kind: int, options: Sequence[str] = ()) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def through_all_stages(root: str, scratch: Scratch) -> list[Any]:
 def test_every_stage_sees_the_same_and_the_video_is_fetched_once(
     archive: tuple[str, str], tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.decode.limit_address_space", lambda count: None)  # for good, in this process
+    for limit in ("limit_address_space", "limit_open_files"):  # for good, and this process is the tests'
+        monkeypatch.setattr(f"workers.actors.{limit}", lambda count: None)
     scratch = Scratch(tmp_path / "scratch", 2**20)
     here = through_all_stages(archive[0], scratch)
     assert not scratch.folder.exists()

@@ -113,7 +113,7 @@ def test_a_defect_is_named_and_the_rest_used(
     [
         (("7", [1.0], [2, 0, 0, 9, 9], {"1": "0"}), "view '7' does not show one file"),
         (("2", [1.0], [2, 0, 0, 9, 9], {"1": "0"}), "'two.jpg' is an image, not a video"),
-        (("1", ["soon"], [2, 0, 0, 9, 9], {"1": "0"}), "'soon' is no number"),
+        (("1", ["soon"], [2, 0, 0, 9, 9], {"1": "0"}), '"soon" is no number'),
         (("1", [1.0], [3, 50, 50, 9], {"1": "0"}), "shape 3 is no rectangle"),
         (("1", [1.0, 2.0], [2, 0, 0, 9, 9], {"1": "0"}), "a box has one time in z"),
         (("1", [2.0, 1.0], [], {"4": "0"}), "a box has one time in z"),

@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES := 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
 
-.PHONY: setup demo test test-all check lint types imports bench badinput weights clean
+.PHONY: setup demo test test-all check lint types imports bench badinput chaos weights clean
 
 setup: $(READY)
 
@@ -39,6 +39,9 @@ types: $(READY)
 
 imports: $(READY)
 	$(BIN)/lint-imports
+
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks

@@ -13,10 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import fsspec
-import pandas as pd
-import pyarrow.dataset as ds
 import pytest
 
 import storage.remote
@@ -32,6 +28,7 @@ from storage.errors import (
 from storage.filesystem import LocalFilesystem, StoreFilesystem, open_filesystem
 from storage.layout import detections_path, video_id_of
 from storage.remote import REQUEST_ATTEMPTS, TRANSFER_ATTEMPTS
+from tests.readers import readers
 from tests.s3_server import Fault, S3Server
 
 SLOW_S = 1.0
@@ -245,26 +242,6 @@ def faults(
     kinds = [Fault(status=503), Fault(status=500), Fault(drop=True), Fault(lose=True)]
     with server.failing(lambda method, path: rng.choice(kinds) if rng.random() < 0.2 else None):
         yield
-
-
-def readers(fs: StoreFilesystem) -> dict[str, Callable[[], pd.DataFrame]]:
-    """What others read the detections with."""
-    uri = f"{fs.uri}/detections"
-    if isinstance(fs, LocalFilesystem):
-        filesystem, connection = None, duckdb.connect()
-    else:
-        filesystem, connection = fsspec.filesystem("s3"), duckdb.connect()
-        connection.register_filesystem(filesystem)
-    query = f"SELECT video_id, box_score FROM read_parquet('{uri}/**/*.parquet')"
-    columns = ["video_id", "box_score"]
-    return {
-        "pandas": lambda: pd.read_parquet(uri, columns=columns),
-        "pyarrow": lambda: (
-            ds.dataset(uri.removeprefix("s3://"), filesystem=filesystem).to_table(columns).to_pandas()
-        ),
-        "duckdb": lambda: connection.execute(query).df(),
-        "Store": lambda: Store(fs.uri).detections()[columns],
-    }
 
 
 def test_readers_see_all_rows_of_a_video_or_none(fs: StoreFilesystem, reserve: Any, faults: None) -> None:

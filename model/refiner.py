@@ -4,36 +4,36 @@ A clip lasts a second, in which a drowsy bird that stands upright looks like a w
 not turn its head. One stage of a temporal convolutional network with dilated residual layers (Farha and Gall, MS-TCN,
 CVPR 2019) reads an individual's stored scores and the shape of its boxes, and nothing else, and says which one
 behaviour holds at each keyframe. It belongs to the network whose scores it has learnt to read.
+
+Events are derived in many short processes, so it is plain numpy here; ``model/refiner_training.py`` teaches it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
-from torch.nn.functional import relu
+from safetensors.numpy import save
 
-from model.detector import content_digest
 from model.errors import CheckpointDigestError, CheckpointFormatError, CheckpointKeysError
 
-FORMAT = "aviaflow-refiner-1"
+FORMAT = "aviaflow-refiner-2"
 MAX_LOGIT = 8.0
 """Surer scores than this carry no more information; as a probability 0.9997."""
 LOGIT_UNIT = 4.0
-MOTION, HEIGHT, WIDTH, PRESENT = range(4)
-"""Channels that follow those of the behaviours."""
 OTHER_CHANNELS = 4
+"""After those of the behaviours: motion, height, width, and whether there is a score at all."""
 
 Floats = NDArray[np.floating[Any]]
+Tensors = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,20 @@ class RefinerShape:
     channels: int = 32
     layers: int = 6
     """Layer k looks 2^k keyframes to either side: six of them 63 keyframes, 17 s."""
+
+    def tensors(self, num_behaviours: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of all tensors."""
+        width = self.channels
+        shapes: dict[str, tuple[int, ...]] = {
+            "enter.weight": (width, num_behaviours + OTHER_CHANNELS, 1),
+            "enter.bias": (width,),
+            "leave.weight": (num_behaviours, width, 1),
+            "leave.bias": (num_behaviours,),
+        }
+        for layer in range(self.layers):
+            shapes |= {f"dilated.{layer}.weight": (width, width, 3), f"dilated.{layer}.bias": (width,)}
+            shapes |= {f"mixing.{layer}.weight": (width, width, 1), f"mixing.{layer}.bias": (width,)}
+        return shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +74,33 @@ class RefinerInfo:
     """sha256 of the tensors and of everything above, 64 hex digits."""
 
 
-class Refiner(nn.Module):
-    """One stage of MS-TCN over ``(B, C + 4, L)`` series, with the scores themselves added to its output."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Refiner:
+    """One stage of MS-TCN, with the scores themselves added to its output."""
 
-    def __init__(
-        self, num_behaviours: int, shape: RefinerShape = RefinerShape(), dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        width = shape.channels
-        self.num_behaviours = num_behaviours
-        self.enter = nn.Conv1d(num_behaviours + OTHER_CHANNELS, width, 1)
-        self.dilated = nn.ModuleList(
-            nn.Conv1d(width, width, 3, padding=2**layer, dilation=2**layer) for layer in range(shape.layers)
-        )
-        self.mixing = nn.ModuleList(nn.Conv1d(width, width, 1) for _ in range(shape.layers))
-        self.leave = nn.Conv1d(width, num_behaviours, 1)
-        self.dropout = nn.Dropout(dropout)
+    shape: RefinerShape
+    tensors: Tensors
 
-    def forward(self, series: Tensor) -> Tensor:
-        """Logits of the behaviours, of which one holds, shape ``(B, C, L)``."""
-        hidden = self.enter(series)
-        for dilated, mixing in zip(self.dilated, self.mixing, strict=True):
-            hidden = hidden + self.dropout(mixing(relu(dilated(hidden))))
-        logits: Tensor = self.leave(hidden) + LOGIT_UNIT * series[:, : self.num_behaviours]
+    def logits(self, series: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of the behaviours, of which one holds: ``(C, L)`` from channels ``(C + 4, L)``."""
+        hidden = self._point("enter", series)
+        length = series.shape[1]
+        for layer in range(self.shape.layers):
+            reach = 2**layer
+            wide = np.pad(hidden, ((0, 0), (reach, reach)))
+            weight = self.tensors[f"dilated.{layer}.weight"]
+            seen = sum(weight[:, :, k] @ wide[:, k * reach : k * reach + length] for k in range(3))
+            around = seen + self.tensors[f"dilated.{layer}.bias"][:, None]
+            hidden = hidden + self._point(f"mixing.{layer}", np.maximum(around, np.float32(0)))
+        left = self._point("leave", hidden)
+        logits: NDArray[np.float32] = left + np.float32(LOGIT_UNIT) * series[: len(left)]
         return logits
+
+    def _point(self, name: str, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = (
+            self.tensors[f"{name}.weight"][:, :, 0] @ channels + self.tensors[f"{name}.bias"][:, None]
+        )
+        return result
 
 
 def series_channels(
@@ -124,7 +141,6 @@ def _logit(probability: Floats) -> NDArray[np.float64]:
     return logit
 
 
-@torch.inference_mode()
 def refine(
     refiner: Refiner, place: NDArray[np.int64], p_behaviour: Floats, p_dynamic: Floats, xyxy: Floats
 ) -> NDArray[np.float32]:
@@ -132,36 +148,36 @@ def refine(
 
     The arguments are those of :func:`series_channels`.
     """
-    series = torch.from_numpy(series_channels(place, p_behaviour, p_dynamic, xyxy))
-    refined = refiner(series[None])[0].softmax(dim=0).numpy()[:, place - place.min()].T
+    logits = refiner.logits(series_channels(place, p_behaviour, p_dynamic, xyxy))[:, place - place.min()].T
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     unknown = np.isnan(p_behaviour).any(axis=1, keepdims=True)
-    result: NDArray[np.float32] = np.where(unknown, np.float32(np.nan), refined)
+    result: NDArray[np.float32] = np.where(
+        unknown, np.float32(np.nan), odds / odds.sum(axis=1, keepdims=True)
+    )
     return result
 
 
 def save_refiner(
-    refiner: Refiner,
-    path: Path,
-    shape: RefinerShape,
-    behaviours: tuple[str, ...],
-    *,
-    reads: str,
-    trained_on: str,
+    refiner: Refiner, path: Path, behaviours: tuple[str, ...], *, reads: str, trained_on: str
 ) -> RefinerInfo:
     """Write the weights to ``path`` in one atomic step, and return what was written about them."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in refiner.state_dict().items()}
-    facts = {"shape": asdict(shape), "behaviours": list(behaviours), "reads": reads, "trained_on": trained_on}
-    digest = content_digest(tensors, facts)
+    facts = {
+        "shape": asdict(refiner.shape),
+        "behaviours": list(behaviours),
+        "reads": reads,
+        "trained_on": trained_on,
+    }
+    digest = _digest(refiner.tensors, facts)
     metadata = {"format": FORMAT, "facts": json.dumps({**facts, "digest": digest}, sort_keys=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(save(tensors, metadata))
+    temporary.write_bytes(save(dict(refiner.tensors), metadata=metadata))
     temporary.replace(path)
-    return RefinerInfo(shape, behaviours, reads, trained_on, digest)
+    return RefinerInfo(refiner.shape, behaviours, reads, trained_on, digest)
 
 
 def load_refiner(path: Path) -> tuple[Refiner, RefinerInfo]:
-    """A refiner in evaluation mode, and what its file says about it.
+    """A refiner and what its file says about it.
 
     Raises:
         CheckpointFormatError: the file cannot be read, or is no refiner of this project.
@@ -169,34 +185,34 @@ def load_refiner(path: Path) -> tuple[Refiner, RefinerInfo]:
         CheckpointKeysError: its tensors are not those of its shape.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no iterator
     except (OSError, SafetensorError) as error:
         raise CheckpointFormatError(f"{path}: cannot be read as a refiner: {error}") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointFormatError(
-            f"{path}: no refiner of this project: its format is {metadata.get('format')!r}"
+            f"{path}: no refiner of this project: its format is {metadata.get('format')!r}, not {FORMAT!r}"
         )
     facts = json.loads(metadata["facts"])
     digest = facts.pop("digest")
-    if content_digest(tensors, facts) != digest:
+    if _digest(tensors, facts) != digest:
         raise CheckpointDigestError(
             f"{path}: damaged: its content does not match the digest {digest[:12]} in it"
         )
-    info = RefinerInfo(
-        RefinerShape(**facts["shape"]),
-        tuple(facts["behaviours"]),
-        facts["reads"],
-        facts["trained_on"],
-        digest,
-    )
-    refiner = Refiner(len(info.behaviours), info.shape)
-    try:
-        refiner.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointKeysError(f"{path}: its tensors are not those of {info.shape}: {error}") from error
-    return refiner.eval().requires_grad_(False), info
+    shape = RefinerShape(**facts["shape"])
+    info = RefinerInfo(shape, tuple(facts["behaviours"]), facts["reads"], facts["trained_on"], digest)
+    if {name: tensor.shape for name, tensor in tensors.items()} != shape.tensors(len(info.behaviours)):
+        raise CheckpointKeysError(f"{path}: its tensors are not those of {shape}")
+    return Refiner(shape, tensors), info
+
+
+def _digest(tensors: Tensors, facts: Mapping[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return digest.hexdigest()
 
 
 def embedded_refiner() -> Path:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, relu
 
 from model.refiner import LOGIT_UNIT, OTHER_CHANNELS, Refiner, RefinerShape
 
@@ -53,6 +53,36 @@ class LabelledSeries:
             raise ValueError(f"need labels {self.channels.shape[1:]}, got {self.label.shape}")
 
 
+class RefinerNetwork(nn.Module):
+    """The refiner as it is taught: ``(B, C + 4, L)`` series to logits ``(B, C, L)``."""
+
+    def __init__(self, num_behaviours: int, shape: RefinerShape, dropout: float = 0.0) -> None:
+        super().__init__()
+        width = shape.channels
+        self.shape = shape
+        self.num_behaviours = num_behaviours
+        self.enter = nn.Conv1d(num_behaviours + OTHER_CHANNELS, width, 1)
+        self.dilated = nn.ModuleList(
+            nn.Conv1d(width, width, 3, padding=2**layer, dilation=2**layer) for layer in range(shape.layers)
+        )
+        self.mixing = nn.ModuleList(nn.Conv1d(width, width, 1) for _ in range(shape.layers))
+        self.leave = nn.Conv1d(width, num_behaviours, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, series: Tensor) -> Tensor:
+        """Logits of the behaviours."""
+        hidden = self.enter(series)
+        for dilated, mixing in zip(self.dilated, self.mixing, strict=True):
+            hidden = hidden + self.dropout(mixing(relu(dilated(hidden))))
+        logits: Tensor = self.leave(hidden) + LOGIT_UNIT * series[:, : self.num_behaviours]
+        return logits
+
+    def taught(self) -> Refiner:
+        """What it has learnt so far, in plain numpy."""
+        tensors = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
+        return Refiner(self.shape, tensors)
+
+
 def train_refiner(
     series: Sequence[LabelledSeries],
     num_behaviours: int,
@@ -60,13 +90,13 @@ def train_refiner(
     recipe: RefinerRecipe,
     progress: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Refiner:
-    """A refiner trained by AdamW over a cosine schedule, in evaluation mode.
+    """A refiner trained by AdamW over a cosine schedule.
 
     Long series are drawn as often as they are long.
     """
     torch.manual_seed(recipe.seed)
     random = np.random.default_rng(recipe.seed)
-    refiner = Refiner(num_behaviours, shape, recipe.dropout).train()
+    refiner = RefinerNetwork(num_behaviours, shape, recipe.dropout)
     optimizer = torch.optim.AdamW(
         refiner.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -85,7 +115,7 @@ def train_refiner(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         progress(step, float(loss.detach()))
-    return refiner.eval()
+    return refiner.taught()
 
 
 def refiner_loss(logits: Tensor, label: Tensor, recipe: RefinerRecipe) -> Tensor:

@@ -144,7 +144,6 @@ def make_refiner(
     written = save_refiner(
         refiner,
         out,
-        shape,
         info.behaviours,
         reads=info.digest,
         trained_on=info.trained_on.removeprefix("trained on "),
@@ -152,7 +151,7 @@ def make_refiner(
     card = RefinerCard(
         info=written,
         recipe=recipe,
-        parameters=sum(parameter.numel() for parameter in refiner.parameters()),
+        parameters=sum(tensor.size for tensor in refiner.tensors.values()),
         individuals=len(series),
         keyframes=sum(int((one.label != UNKNOWN).sum()) for one in series),
         minutes=minutes,

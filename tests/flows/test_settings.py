@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.errors import SettingsError
@@ -131,7 +132,9 @@ def test_a_bout_rule_touches_events_and_not_detections() -> None:
 def test_a_refiner_that_reads_another_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     names = load_ethogram(CONFIGS / "ethogram_crane.yaml").names
-    save_refiner(Refiner(len(names)), path, RefinerShape(), names, reads="f" * 64, trained_on="toys")
+    shape = RefinerShape()
+    tensors = {name: np.zeros(size, np.float32) for name, size in shape.tensors(len(names)).items()}
+    save_refiner(Refiner(shape, tensors), path, names, reads="f" * 64, trained_on="toys")
     settings = load_settings(written(tmp_path, "segment: {refiner: other.safetensors}"))
     assert settings.segment.refiner == path
     with pytest.raises(SettingsError, match="reads the scores of the checkpoint ffffffffffffffff"):

@@ -20,7 +20,14 @@ from model.refiner import (
     save_refiner,
     series_channels,
 )
-from model.refiner_training import UNKNOWN, LabelledSeries, RefinerRecipe, refiner_loss, train_refiner
+from model.refiner_training import (
+    UNKNOWN,
+    LabelledSeries,
+    RefinerNetwork,
+    RefinerRecipe,
+    refiner_loss,
+    train_refiner,
+)
 
 BOX = np.array([0.4, 0.5, 0.5, 0.7], np.float32)
 SMALL = RefinerShape(channels=8, layers=3)
@@ -32,7 +39,7 @@ def boxes(count: int) -> NDArray[np.float32]:
 
 def random_refiner(shape: RefinerShape = SMALL) -> Refiner:
     torch.manual_seed(3)
-    return Refiner(2, shape).eval()
+    return RefinerNetwork(2, shape).taught()
 
 
 def series(
@@ -59,8 +66,8 @@ def test_channels_hold_log_odds_motion_size_and_presence() -> None:
 
 def test_without_what_it_learnt_the_scores_stay_as_they_are() -> None:
     refiner = random_refiner()
-    torch.nn.init.zeros_(refiner.leave.weight)
-    torch.nn.init.zeros_(refiner.leave.bias)
+    refiner.tensors["leave.weight"][:] = 0.0
+    refiner.tensors["leave.bias"][:] = 0.0
     p = np.array([[0.8, 0.2], [0.5, 0.5], [np.nan, np.nan]])
     refined = refine(refiner, np.array([0, 1, 2]), p, np.full(3, 0.5), boxes(3))
     odds = np.array([0.8 / 0.2, 0.2 / 0.8])
@@ -91,6 +98,15 @@ def test_it_looks_as_far_as_its_layers_say_and_no_farther() -> None:
     assert difference[23].max() > 0
 
 
+def test_what_is_taught_in_torch_is_what_numpy_says() -> None:
+    torch.manual_seed(4)
+    network = RefinerNetwork(3, RefinerShape(5, 4)).eval()
+    channels = np.random.default_rng(1).normal(size=(7, 30)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(channels[None]))[0].numpy()
+    np.testing.assert_allclose(network.taught().logits(channels), expected, atol=1e-5)
+
+
 def test_it_learns_what_no_single_score_tells() -> None:
     """Both states score alike but for a blink every ten keyframes in the second: the rest is told by neighbours."""
     random = np.random.default_rng(2)
@@ -105,8 +121,7 @@ def test_it_learns_what_no_single_score_tells() -> None:
 
     recipe = RefinerRecipe(steps=200, batch_series=8, length=60, bias=0.1, learning_rate=0.01)
     refiner = train_refiner([one(k % 2) for k in range(12)], 2, RefinerShape(12, 4), recipe)
-    with torch.inference_mode():
-        said = [refiner(torch.from_numpy(one(k).channels[None]))[0].argmax(0).float().mean() for k in (0, 1)]
+    said = [refiner.logits(one(k).channels).argmax(axis=0).mean() for k in (0, 1)]
     assert said[0] < 0.1
     assert said[1] > 0.9
 
@@ -121,7 +136,7 @@ def test_unknown_labels_teach_nothing_and_steady_series_cost_nothing() -> None:
 
 def test_weights_come_back_and_a_changed_file_is_refused(tmp_path: Path) -> None:
     refiner, path = random_refiner(), tmp_path / "refiner.safetensors"
-    written = save_refiner(refiner, path, SMALL, ("a", "b"), reads="abc", trained_on="toys")
+    written = save_refiner(refiner, path, ("a", "b"), reads="abc", trained_on="toys")
     again, info = load_refiner(path)
     assert info == written
     place, p, moving, xyxy = series(20)

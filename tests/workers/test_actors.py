@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,3 +106,9 @@ def test_a_store_that_does_not_answer_is_no_fault_of_the_video(
         pytest.raises(StoreUnavailableError, match="SlowDown"),
     ):
         call(probe_file, file, Scratch(tmp_path / "scratch", 2**20))
+
+
+def test_a_process_of_a_task_starts_without_torch() -> None:
+    """A decode process lives for one segment, and torch takes seconds to load."""
+    code = "import sys, workers.actors, workers.decode, workers.derive; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from model.refiner import Refiner, RefinerShape, save_refiner
@@ -20,7 +21,8 @@ def weights(tmp_path: Path) -> Path:
     """A refiner of the scores of the checkpoint whose digest begins with sixteen a."""
     path = tmp_path / "refiner.safetensors"
     shape = RefinerShape(4, 1)
-    save_refiner(Refiner(2, shape), path, shape, ("stand", "walk"), reads=64 * "a", trained_on="toys")
+    tensors = {name: np.zeros(size, np.float32) for name, size in shape.tensors(2).items()}
+    save_refiner(Refiner(shape, tensors), path, ("stand", "walk"), reads=64 * "a", trained_on="toys")
     return path
 
 

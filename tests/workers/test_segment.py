@@ -8,7 +8,6 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,23 +98,20 @@ def test_scores_become_bouts_from_keyframe_to_keyframe() -> None:
 
 def test_a_refiner_decides_from_the_scores_around_a_keyframe() -> None:
     """One that asks the keyframe before: each bout begins a keyframe late, and before the first nothing is known."""
-    refiner = Refiner(3, RefinerShape(channels=7, layers=1))
-    with torch.no_grad():
-        for parameter in refiner.parameters():
-            parameter.zero_()
-        refiner.enter.weight[:3, :3, 0] = torch.eye(3)
-        refiner.enter.weight[3:6, :3, 0] = -torch.eye(3)
-        mixing, dilated = refiner.mixing[0], refiner.dilated[0]
-        assert isinstance(mixing, torch.nn.Conv1d)
-        assert isinstance(dilated, torch.nn.Conv1d)
-        dilated.weight[:6, :6, 0] = torch.eye(6)  # positive and negative parts of the keyframe before
-        mixing.weight[:3, :3, 0] = torch.eye(3)
-        mixing.weight[:3, 3:6, 0] = -torch.eye(3)
-        refiner.leave.weight[:, :3, 0] = 4.0 * torch.eye(3)
-        refiner.leave.weight[:, 3:6, 0] = 8.0 * torch.eye(3)  # takes the keyframe's own part away again
+    shape = RefinerShape(channels=7, layers=1)
+    tensors = {name: np.zeros(size, np.float32) for name, size in shape.tensors(3).items()}
+    one = np.eye(3, dtype=np.float32)
+    tensors["enter.weight"][:3, :3, 0] = one
+    tensors["enter.weight"][3:6, :3, 0] = -one
+    tensors["dilated.0.weight"][:6, :6, 0] = np.eye(6)  # positive and negative parts of the keyframe before
+    tensors["mixing.0.weight"][:3, :3, 0] = one
+    tensors["mixing.0.weight"][:3, 3:6, 0] = -one
+    tensors["leave.weight"][:, :3, 0] = 4.0 * one
+    tensors["leave.weight"][:, 3:6, 0] = 8.0 * one  # takes the keyframe's own part away again
+    refiner = Refiner(shape, tensors)
     video = recording("ffffvvvv")
     tracks = track_camera_day([video], TrackSettings(), None)
-    events = segment_camera_day([video], tracks, ALL_PLAIN, "model", "config", refiner.eval())
+    events = segment_camera_day([video], tracks, ALL_PLAIN, "model", "config", refiner)
     assert shown(events) == [("unscored", 1), ("feeding", 4), ("vigilance", 3)]
 
 

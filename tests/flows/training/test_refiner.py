@@ -67,10 +67,10 @@ def test_each_individual_of_each_video_is_a_series(windows: WindowSet, scores: W
 
 def test_confusion_counts_learnable_boxes_of_birds(windows: WindowSet, scores: WindowScores) -> None:
     assert confusion(windows, scores, None).tolist() == [[1, 0], [3, 0]]
-    always_second = Refiner(2, RefinerShape(4, 1)).eval()
-    for parameter in always_second.parameters():
-        parameter.data.zero_()
-    always_second.leave.bias.data[1] = 20.0  # type: ignore[index]
+    shape = RefinerShape(4, 1)
+    tensors = {name: np.zeros(size, np.float32) for name, size in shape.tensors(2).items()}
+    tensors["leave.bias"][1] = 20.0
+    always_second = Refiner(shape, tensors)
     assert confusion(windows, scores, always_second).tolist() == [[0, 1], [0, 3]]
 
 

@@ -55,6 +55,25 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
         assert f"process {os.getpid()} " in path.read_text()
 
 
+def test_a_file_that_its_holder_removes_while_one_waits_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, looks = tmp_path / "lock", []
+    path_stat = Path.stat
+
+    def stat(self: Path, **options: bool) -> os.stat_result:
+        if self == path and not looks:
+            looks.append(self)
+            self.unlink()  # the last moment at which it can happen
+        return path_stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(Path, "exists", lambda self: True)  # what was seen a moment before counts for nothing
+    with held(path, wait=True):
+        assert looks == [path]
+        assert path.read_text().startswith(f"process {os.getpid()} ")
+
+
 def test_who_waits_gets_the_lock_that_is_there_and_not_the_one_that_was_removed(tmp_path: Path) -> None:
     path, entered = tmp_path / "lock", []
 

@@ -130,6 +130,7 @@ class EventRecord:
     duration_s: float
     score_mean: float
     score_peak: float
+    """Of the behaviour's probability over its keyframes, as the refiner reads it where there is one."""
     motion: str
     """``static`` or ``dynamic``."""
     p_dynamic: float

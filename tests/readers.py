@@ -19,7 +19,7 @@ def readers(fs: StoreFilesystem) -> dict[str, Callable[[], pd.DataFrame]]:
     if isinstance(fs, LocalFilesystem):
         filesystem, connection = None, duckdb.connect()
     else:
-        filesystem, connection = fsspec.filesystem("s3"), duckdb.connect()
+        filesystem, connection = fsspec.filesystem("s3", use_listings_cache=False), duckdb.connect()
         connection.register_filesystem(filesystem)
     query = f"SELECT video_id, box_score FROM read_parquet('{uri}/**/*.parquet')"
     columns = ["video_id", "box_score"]

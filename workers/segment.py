@@ -75,8 +75,8 @@ def segment_camera_day(
 ) -> list[EventRecord]:
     """Bouts of all individuals of one camera-day, in the order of their start.
 
-    Bouts go on from one recording to the next where
-    identities do; at the end of a camera-day they are cut.
+    Bouts go on from one recording to the next where identities do; at the end of a camera-day they are cut. A
+    ``refiner`` has learnt to read the scores of these detections; without one they count as they are.
 
     Raises:
         ValueError: the probabilities are not those of ``ethogram``.

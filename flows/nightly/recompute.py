@@ -13,6 +13,7 @@ from flows.nightly.digests import events_digest
 from flows.nightly.plan import stored_quarantined
 from flows.quiet import notice
 from flows.settings import Settings, load_ethogram
+from model.refiner import RefinerInfo
 from storage import Store
 from storage.catalog import Catalog, read_pin
 from storage.filesystem import open_filesystem
@@ -31,7 +32,8 @@ def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dic
     Raises:
         LeaseHeldError: another process is at work on the store.
         StoreNotFoundError: there is no store.
-        SettingsError: the ethogram has other behaviours than the store.
+        SettingsError: the ethogram has other behaviours than the store, or a refiner that is named reads none of its
+            scores.
     """
     started = time.perf_counter()
     ethogram, tracking = load_ethogram(settings.ethogram), tracking_of(settings)
@@ -43,6 +45,8 @@ def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dic
             "bout rules can be changed, behaviours cannot"
         )
     catalog = Catalog(open_filesystem(out))
+    if info is not None and settings.segment.refiner != "auto":
+        _check_scores(catalog, info)
     pinned = read_pin(catalog.fs)
     zones = pinned.zones if pinned else {}
     job = partial(
@@ -62,6 +66,16 @@ def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dic
         "wall_s": time.perf_counter() - started,
         "store": out,
     }
+
+
+def _check_scores(catalog: Catalog, refiner: RefinerInfo) -> None:
+    days = catalog.camera_days()
+    models = {footer.model_digest for day in days for footer in catalog.finished_detections(day).values()}
+    if refiner.reads[:16] not in models:
+        raise SettingsError(
+            f"segment.refiner reads the scores of the checkpoint {refiner.reads[:16]}, {catalog.fs.uri} has those of "
+            f"{', '.join(sorted(models)) or 'none'}: name another refiner, or none"
+        )
 
 
 def _derive_all(

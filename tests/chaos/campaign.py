@@ -26,7 +26,6 @@ from tests.chaos.victims import AGENTS, COMMIT, DRIVER, ONCE_A_RUN, command_of, 
 
 INJECT = Path(__file__).parent / "inject"
 MOMENTS = ("before", "staged", "after")
-LINE_BYTES = 128
 POLL_S = 0.03
 MOST_KILLS = 8
 """Of one run; more would keep it from ever ending."""
@@ -176,7 +175,7 @@ def _harass(
 def _end_leftovers(below: Mapping[int, str]) -> int:
     """Wait for the processes of a job to end after it, and end those that do not; returns how many.
 
-    Ray's agents take about a minute to notice that their node is gone; they hold nothing, and are not waited for.
+    Ray's agents take longer than that to notice that their node is gone; they hold nothing, and are not waited for.
     """
     agents = [process for process in below if command_of(process).startswith(AGENTS)]
     workers = below.keys() - set(agents)

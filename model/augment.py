@@ -60,9 +60,13 @@ def _zoom(
     cut_height, cut_width = round(height / zoom), round(width / zoom)
     top = round(random.uniform(0, 1) * (height - cut_height))
     left = round(random.uniform(0, 1) * (width - cut_width))
-    rows = np.arange(top, top + cut_height).clip(0, height - 1)
-    columns = np.arange(left, left + cut_width).clip(0, width - 1)
-    cut = torch.from_numpy(clip[:, rows[:, None], columns]).permute(0, 3, 1, 2)
+    if zoom > 1:
+        part = clip[:, top : top + cut_height, left : left + cut_width]
+    else:
+        rows = np.arange(top, top + cut_height).clip(0, height - 1)
+        columns = np.arange(left, left + cut_width).clip(0, width - 1)
+        part = clip.take(rows, axis=1).take(columns, axis=2)
+    cut = torch.from_numpy(part).permute(0, 3, 1, 2)
     resized = functional.interpolate(cut, size=(height, width), mode="bilinear", align_corners=False)
     boxes = (xyxy * [width, height, width, height] - [left, top, left, top]) / (
         [cut_width, cut_height, cut_width, cut_height]
@@ -77,4 +81,5 @@ def _recolour(clip: NDArray[np.uint8], how: Augmentation, random: np.random.Gene
     gain, offset = random.uniform(*how.gain), random.uniform(-how.offset, how.offset)
     # Both are the same for all pixels, so a table of 256 values does it.
     table = (np.arange(256) * gain + offset).round().clip(0, 255).astype(np.uint8)
-    return np.ascontiguousarray(table[clip])
+    changed: NDArray[np.uint8] = table.take(clip)
+    return changed

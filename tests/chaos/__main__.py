@@ -21,6 +21,7 @@ from storage.filesystem import open_filesystem
 from tests.chaos.campaign import Job, Tally, campaign, compare, expected_rows, undisturbed
 from tests.chaos.nodes import failing_nodes
 from tests.chaos.reader import Readers
+from tests.chaos.victims import NODE
 from tests.s3_server import ENVIRONMENT, S3Server
 from workers.simulate.archive import simulate_archive
 
@@ -94,14 +95,15 @@ def _node_kills(
     archive: str, reference: str, uri: str, notes: Path, kills: int, seed: int, tally: Tally
 ) -> None:
     """Runs on a cluster whose worker node is killed and replaced, until that happened often enough."""
-    noted: list[str] = []
-    number = 0
-    while len(noted) < kills:
+    killed, number = notes / "nodes-killed", 0
+    killed.parent.mkdir(parents=True, exist_ok=True)
+    killed.touch()
+    while len(killed.read_text().splitlines()) < kills:
         job = Job(archive, f"{uri}/nodes-{number}", notes / f"nodes-{number}")
         expected = expected_rows(open_filesystem(reference))
         with (
             Readers(open_filesystem(job.store), expected) as readers,
-            failing_nodes(seed + number, noted) as address,
+            failing_nodes(seed + number, killed) as address,
         ):
             on_cluster = Job(job.archive, job.store, job.notes, address)
             undisturbed(on_cluster)
@@ -114,7 +116,7 @@ def _node_kills(
         tally.runs += 1
         tally.starts += 1
         number += 1
-    tally.kills.update(noted)
+    tally.kills[NODE] += len(killed.read_text().splitlines())
 
 
 def say(line: str) -> None:

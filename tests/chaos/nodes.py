@@ -1,39 +1,53 @@
-"""A Ray cluster of two nodes on this machine, one of which is killed and replaced."""
+"""A Ray cluster of two nodes on this machine, one of which is killed and replaced.
+
+``python -m tests.chaos.nodes SEED NOTES`` is the process that owns it, since Ray starts nodes from a main thread only; it
+ends when its standard input does.
+"""
 
 from __future__ import annotations
 
 import random
-import threading
+import select
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from tests.chaos.victims import NODE
+from pathlib import Path
 
 PAUSE_S = 20.0
+"""Mean time between two kills."""
 
 
 @contextmanager
-def failing_nodes(seed: int, kills: list[str]) -> Iterator[str]:
-    """Yield the cluster's address; its worker node is killed at random moments, each noted in ``kills``."""
+def failing_nodes(seed: int, killed: Path) -> Iterator[str]:
+    """Yield the cluster's address; its worker node is killed at random moments, each a line of the file ``killed``."""
+    command = [sys.executable, "-m", "tests.chaos.nodes", str(seed), str(killed)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdin is not None
+        assert owner.stdout is not None
+        try:
+            yield next(line.split()[1] for line in owner.stdout if line.startswith("address "))
+        finally:
+            owner.stdin.close()
+            owner.wait()
+
+
+def _own(seed: int, killed: Path) -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    rng, ended = random.Random(seed), threading.Event()
+    sys.stdout.write(f"address {cluster.address}\n")
+    sys.stdout.flush()
+    rng = random.Random(seed)
+    while not select.select([sys.stdin], [], [], rng.uniform(0.5, 1.5) * PAUSE_S)[0]:
+        cluster.remove_node(node, allow_graceful=False)
+        with killed.open("a") as file:
+            file.write("killed\n")
+        node = cluster.add_node(num_cpus=1)
+    cluster.shutdown()
 
-    def keep_killing() -> None:
-        nonlocal node
-        while not ended.wait(rng.uniform(0.5, 1.5) * PAUSE_S):
-            cluster.remove_node(node, allow_graceful=False)
-            kills.append(NODE)
-            node = cluster.add_node(num_cpus=1)
 
-    killer = threading.Thread(target=keep_killing, daemon=True)
-    killer.start()
-    try:
-        yield cluster.address
-    finally:
-        ended.set()
-        killer.join()
-        cluster.shutdown()
+if __name__ == "__main__":
+    _own(int(sys.argv[1]), Path(sys.argv[2]))

@@ -10,6 +10,7 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def build_windows(
     frame_height: int = 216,
     input_height: int = 160,
     videos: Collection[str] | None = None,
+    workers: int = 1,
     progress: Callable[[str], None] = lambda _: None,
 ) -> WindowSet:
     """Decode an archive with truth, write the windows to the folder ``out`` and open them.
@@ -112,6 +114,7 @@ def build_windows(
         frame_height: lines at which the pipeline decodes.
         input_height: lines of the network's input.
         videos: the only ones that are taken, archive-relative; by default all of the truth.
+        workers: videos that are decoded at once.
         progress: called with a line of words for each video.
 
     Raises:
@@ -122,23 +125,27 @@ def build_windows(
     light = light_of_videos(root / "truth" / "reserve.json", chosen)
     counts = [len(grid_indices(frame_times(root / "archive" / video))) for video in chosen]
     video_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    out.mkdir(parents=True, exist_ok=True)
-    frames: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
-    for number, video in enumerate(chosen):
-        decoded = decode_grid(root / "archive" / video, frame_height)
-        size = input_size(decoded.shape[1], decoded.shape[2], input_height)
-        if frames is None:
-            shape = (int(video_start[-1]), *size, 3)
-            frames = np.lib.format.open_memmap(out / "frames.npy", "w+", np.uint8, shape)
-        if size != frames.shape[1:3]:
-            raise BadTruthError(f"{video}: its aspect ratio differs from the others', train them apart")
-        resized = resize_frames(torch.from_numpy(decoded), size).numpy()
-        frames[video_start[number] : video_start[number + 1]] = resized
-        progress(f"decoded {number + 1} of {len(chosen)} videos")
-    if frames is None:
+    if not chosen:
         raise BadTruthError(
             f"{root}: the truth has no boxes" + ("" if videos is None else " of the videos asked for")
         )
+    out.mkdir(parents=True, exist_ok=True)
+    with av.open(str(root / "archive" / chosen[0])) as container:
+        size = input_size(*_grid_size(container.streams.video[0], frame_height), input_height)
+    shape = (int(video_start[-1]), *size, 3)
+    frames = np.lib.format.open_memmap(out / "frames.npy", "w+", np.uint8, shape)
+
+    def fill(number: int) -> None:
+        decoded = torch.from_numpy(decode_grid(root / "archive" / chosen[number], frame_height))
+        if input_size(decoded.shape[1], decoded.shape[2], input_height) != size:
+            raise BadTruthError(
+                f"{chosen[number]}: its aspect ratio differs from the others', train them apart"
+            )
+        frames[video_start[number] : video_start[number + 1]] = resize_frames(decoded, size).numpy()
+
+    with ThreadPoolExecutor(workers) as pool:
+        for number, _ in enumerate(pool.map(fill, range(len(chosen)))):
+            progress(f"decoded {number + 1} of {len(chosen)} videos")
     frames.flush()
     index = _index_boxes(truth, chosen, counts, np.random.default_rng(seed))
     arrays: dict[str, Any] = {"video_start": video_start, "light": np.array(light), **index}
@@ -239,11 +246,16 @@ def decode_grid(path: Path, frame_height: int) -> NDArray[np.uint8]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        width = 2 * round(stream.width * frame_height / stream.height / 2)
+        height, width = _grid_size(stream, frame_height)
         for number, frame in enumerate(container.decode(stream)):
             if number in needed:
-                kept[number] = frame.reformat(width, frame_height, format="rgb24").to_ndarray()
+                kept[number] = frame.reformat(width, height, format="rgb24").to_ndarray()
     return np.stack([kept[number] for number in wanted.tolist()])
+
+
+def _grid_size(stream: av.VideoStream, frame_height: int) -> tuple[int, int]:
+    """Height and width at which the grid of a video is decoded."""
+    return frame_height, 2 * round(stream.width * frame_height / stream.height / 2)
 
 
 def _index_boxes(

@@ -23,7 +23,7 @@ from flows.training.curves import write_history
 from flows.training.recipe import Recipe
 from flows.training.settings import TrainSettings, WeightingSettings
 from flows.training.start import Start
-from flows.training.trainer import HistoryRow, Trainer
+from flows.training.trainer import HistoryRow, Trainer, set_threads
 from workers.clips import WindowSet, open_windows
 
 REPORT_STEPS = 100
@@ -58,10 +58,12 @@ class CellTraining:
             AblationError: the checkpoint cannot be read.
             TrainingError: the checkpoint is of another training, or the recipe cannot be trained.
         """
-        torch.set_num_threads(self.threads)
+        set_threads(self.threads, self.device)
         windows = open_windows(self.training)
         recipe = cell_recipe(self.settings, cell, windows, len(self.behaviours))
-        trainer = Trainer(windows, self.behaviours, recipe, initial=self.initial, device=self.device)
+        trainer = Trainer(
+            windows, self.behaviours, recipe, initial=self.initial, device=self.device, threads=self.threads
+        )
         history = self._train(trainer, self.folder / cell.checkpoint_name)
         write_history(history, self.folder / f"{cell.name}.history.csv")
         network = trainer.network.eval()

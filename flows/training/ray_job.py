@@ -14,7 +14,7 @@ import torch
 from flows.errors import AviaflowError, TrainingError
 from flows.training.recipe import Recipe
 from flows.training.start import Start
-from flows.training.trainer import HistoryRow, Trainer
+from flows.training.trainer import HistoryRow, Trainer, set_threads
 from model.errors import ModelError
 from workers.clips import open_windows
 
@@ -132,7 +132,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
     job: Job = config["job"]
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    torch.set_num_threads(job.threads)
+    set_threads(job.threads, job.device)
     trainer = Trainer(
         open_windows(job.windows),
         job.behaviours,
@@ -141,6 +141,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
         rank=rank,
         workers=context.get_world_size(),
         device=job.device,
+        threads=job.threads,
     )
     history: list[HistoryRow] = []
     checkpoint = ray.train.get_checkpoint()

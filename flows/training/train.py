@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -114,6 +115,7 @@ def cut_windows(data: Path, settings: TrainSettings, out: Path, part: str | None
             frame_height=settings.frame_height,
             input_height=height,
             videos=videos,
+            workers=os.cpu_count() or 1,
             progress=notice,
         )
         partial.replace(folder)

@@ -25,6 +25,7 @@ from flows.training.batches import (
     sampling_weights,
     shares_of_step,
 )
+from flows.training.loader import BatchLoader
 from flows.training.recipe import Recipe, learning_rate_share
 from flows.training.start import Start, start_from
 from model.batch_norm import freeze_batch_norm, synchronise_batch_norm
@@ -69,6 +70,7 @@ class Trainer:
         rank: which worker this is.
         workers: how many there are; more than one need a ``torch.distributed`` group.
         device: where it computes.
+        threads: that prepare batches ahead of the steps, where the device is no processor itself.
 
     Raises:
         TrainingError: the recipe does not fit the number of workers or the start.
@@ -85,6 +87,7 @@ class Trainer:
         rank: int = 0,
         workers: int = 1,
         device: str = "cpu",
+        threads: int = 1,
     ) -> None:
         check_recipe(recipe, workers, initial)
         self.step = 0
@@ -94,6 +97,8 @@ class Trainer:
         self._device = torch.device(device)
         self._shares = shares_of_step(recipe, rank, workers)
         self._weights = sampling_weights(windows, len(behaviours))
+        ahead = 0 if self._device.type == "cpu" else threads
+        self._loader = BatchLoader(self._batches, recipe.total_steps - 1, ahead)
         self._data = f"{len(windows.grid)} keyframes, {zlib.crc32(windows.xyxy.tobytes()):08x}"
         self._reduction = ProcessGroup() if workers > 1 else OneProcess()
         self._rule = recipe.rule()
@@ -133,7 +138,7 @@ class Trainer:
         report = training_step(
             self.network,
             self._optimizer,
-            self._batches(),
+            [batch.to(self._device) for batch in self._loader.batches(self.step)],
             self._rule,
             self._rule_state,
             self._settings,
@@ -142,18 +147,18 @@ class Trainer:
         self.step += 1
         return self._row(report, rate, time.perf_counter() - started)
 
-    def _batches(self) -> list[Batch]:
-        keyframes = keyframes_of_step(self._weights, self.recipe, self.step)
+    def _batches(self, step: int) -> list[Batch]:
+        keyframes = keyframes_of_step(self._weights, self.recipe, step)
         return [
             make_batch(
                 self.windows,
                 keyframes[places],
                 self.recipe.augmentation,
-                clip_randoms(self.recipe, self.step, places),
+                clip_randoms(self.recipe, step, places),
                 num_behaviours=len(self.network.behaviours),
                 clip_frames=self.network.architecture.clip_frames,
                 single_frame=self.recipe.single_frame,
-            ).to(self._device)
+            )
             for places in self._shares
         ]
 
@@ -203,6 +208,11 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rule_state = dict(state["weighting"])
+
+
+def set_threads(threads: int, device: str) -> None:
+    """Give torch the threads where it computes on processors; beside a GPU each is the loader's, for whole clips."""
+    torch.set_num_threads(threads if device == "cpu" else 1)
 
 
 def check_recipe(recipe: Recipe, workers: int, initial: Start | None) -> None:

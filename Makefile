@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES := 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
 
-.PHONY: setup demo test test-all check lint types imports bench badinput chaos weights clean
+.PHONY: setup demo test test-all check lint types imports bench bench-gpu badinput chaos weights clean
 
 setup: $(READY)
 
@@ -45,6 +45,9 @@ chaos: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
+
+bench-gpu: $(READY)
+	$(BIN)/python -m tests.benchmarks.gpu
 
 badinput: $(READY)
 	$(BIN)/python -m tests.badinput

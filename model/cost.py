@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.backbones import Architecture
-from model.engines.torch_engine import TorchEngine
+from model.engines.torch_engine import torch_engine
 from model.network import ActionNetwork
 from model.pathways import input_size
 
@@ -85,14 +85,14 @@ def clips_per_second(
         limit_s: no further clip is begun after this many seconds.
     """
     network = _network(architecture, ["behaviour"]).eval().to(device)
-    engine = TorchEngine(network.backbone, device)
-    slow, fast = _clip(architecture, size)
+    engine = torch_engine(network.backbone, device)
+    clip = torch.zeros(1, architecture.clip_frames, *size, 3, dtype=torch.uint8)
     boxes = torch.tensor([[0.4, 0.3, 0.6, 0.7]], device=device)
     index = torch.zeros(1, dtype=torch.int64, device=device)
 
     def score() -> float:
         with torch.inference_mode():
-            output = network.score_maps(engine.pooled_maps(slow, fast), boxes, index)
+            output = network.score_maps(engine.pooled_maps(clip), boxes, index)
         return float(output.other[0])  # waits for the device
 
     score()

@@ -41,3 +41,7 @@ class CheckpointDigestError(ModelError):
 
 class DivergedError(ModelError):
     """A training step met a gradient that is not finite."""
+
+
+class DeviceMemoryError(ModelError):
+    """Not even one clip fits into the memory of the device."""

@@ -35,21 +35,25 @@ def input_size(frame_height: int, frame_width: int, input_height: int) -> tuple[
 def resize_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """Frames ``(T, H, W, 3)`` uint8 at another height and width, anti-aliased, uint8.
 
-    A frame's result depends on that frame alone, so that clips which share it can share the resized one.
+    A frame's result depends on that frame alone, so that clips which share it can share the resized one. A GPU
+    computes in float32 and rounds; pixels may differ by 1 from a CPU's, which computes in fixed point.
     """
     if tuple(frames.shape[1:3]) == size:
         return frames
-    resized = functional.interpolate(
-        frames.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True, align_corners=False
-    )
+    pixels = frames.permute(0, 3, 1, 2)
+    if pixels.device.type != "cpu":
+        pixels = pixels.float()
+    resized = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
+    if resized.dtype != torch.uint8:
+        resized = resized.round_().clamp_(0, 255).to(torch.uint8)
     return resized.permute(0, 2, 3, 1).contiguous()
 
 
-def to_pathways(clips: Tensor) -> tuple[Tensor, Tensor]:
+def to_pathways(clips: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Slow and fast input of clips that already have the network's size.
 
-    ``clips`` is uint8 ``(B, T, H, W, 3)``, T the architecture's ``clip_frames``; the results are float
-    ``(B, 3, T / 4, H, W)`` and ``(B, 3, T, H, W)`` in channels-last memory order, normalised.
+    ``clips`` is uint8 ``(B, T, H, W, 3)``, T the architecture's ``clip_frames``; the results are of ``dtype``,
+    ``(B, 3, T / 4, H, W)`` and ``(B, 3, T, H, W)`` in channels-last memory order, normalised, on the same device.
 
     Raises:
         ValueError: the clips do not have a multiple of four frames of three channels.
@@ -59,6 +63,6 @@ def to_pathways(clips: Tensor) -> tuple[Tensor, Tensor]:
             f"clips must have shape (B, T, H, W, 3) with T a multiple of {SLOW_STEP}, got {tuple(clips.shape)}"
         )
     normalised = clips.to(torch.float32).sub_(255 * PIXEL_MEAN).mul_(1 / (255 * PIXEL_STD))
-    fast = normalised.permute(0, 4, 1, 2, 3)
+    fast = normalised.to(dtype).permute(0, 4, 1, 2, 3)
     slow = fast[:, :, ::SLOW_STEP].contiguous(memory_format=torch.channels_last_3d)
     return slow, fast

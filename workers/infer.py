@@ -13,8 +13,10 @@ from torch import Tensor
 from model.appearance import describe
 from model.checkpoint import load_checkpoint
 from model.engines.base import Engine
-from model.engines.torch_engine import TorchEngine
-from model.pathways import input_size, resize_frames, to_pathways
+from model.engines.torch_engine import torch_engine
+from model.engines.transfer import upload_to
+from model.network import ActionOutput
+from model.pathways import input_size, resize_frames
 from workers.messages import Boxes, Scores
 
 
@@ -32,8 +34,8 @@ class Scorer:
         self._network, self.info = load_checkpoint(checkpoint)
         """What the checkpoint says about itself: behaviours, what it was trained on, digest."""
         self._network.to(device)
-        self._engine: Engine = TorchEngine(self._network.backbone, device)
-        self._device = torch.device(device)
+        self._engine: Engine = torch_engine(self._network.backbone, device)
+        self._upload = upload_to(self._engine.device)
         self._batch_clips = batch_clips
 
     def score(
@@ -59,10 +61,17 @@ class Scorer:
             raise ValueError(f"keyframes must lie within the {len(frames)} frames, got {np.asarray(centres)}")
         results = [self._no_scores() for _ in boxes]
         occupied = [k for k, of_keyframe in enumerate(boxes) if len(of_keyframe.score)]
+        outputs: list[tuple[list[int], ActionOutput]] = []
         for batch, clips in self._batches(frames, centres, occupied):
-            maps = self._engine.pooled_maps(*to_pathways(clips))
-            for row, k in enumerate(batch):
-                results[k] = self._score_keyframe(maps[row : row + 1], frames[int(centres[k])], boxes[k])
+            maps = self._engine.pooled_maps(clips)
+            for rows in self._together(len(batch)):
+                of_rows = [boxes[batch[row]].xyxy for row in rows]
+                outputs.append(([batch[row] for row in rows], self._outputs(maps, rows, of_rows)))
+        # Only now is a GPU waited for: until here it computed while the next frames were on their way.
+        for keyframes, output in outputs:
+            embeddings = [describe(frames[int(centres[k])], boxes[k].xyxy) for k in keyframes]
+            for k, scores in zip(keyframes, _scores(output, embeddings), strict=True):
+                results[k] = scores
         return results
 
     def _batches(
@@ -73,27 +82,40 @@ class Scorer:
             return
         around = np.arange(self.info.clip_frames) - self.info.clip_frames // 2
         windows = np.clip(np.asarray(centres)[occupied][:, None] + around, 0, len(frames) - 1)
-        # Clips overlap, so each frame that any of them needs is resized once.
+        # Clips overlap, so each frame that any of them needs is sent and resized once, when the first one needs it.
         needed, position = np.unique(windows, return_inverse=True)
-        size = input_size(frames.shape[1], frames.shape[2], self.info.input_height)
-        resized = torch.cat([resize_frames(torch.from_numpy(frames[part]), size) for part in _parts(needed)])
         position = position.reshape(windows.shape)
+        size = input_size(frames.shape[1], frames.shape[2], self.info.input_height)
+        device = self._engine.device
+        resized = torch.empty((len(needed), *size, 3), dtype=torch.uint8, device=device)
+        there = 0
         for start in range(0, len(occupied), self._batch_clips):
             rows = np.arange(start, start + self._batch_clips).clip(max=len(occupied) - 1)
+            stop = int(position[rows].max()) + 1
+            for part in _parts(np.arange(there, stop)):
+                resized[part[0] : part[-1] + 1] = resize_frames(self._upload(frames[needed[part]]), size)
+            there = max(there, stop)
             batch = occupied[start : start + self._batch_clips]
-            yield batch, resized[torch.from_numpy(position[rows])]
+            yield batch, resized[torch.from_numpy(position[rows]).to(device, non_blocking=True)]
+
+    def _together(self, count: int) -> list[list[int]]:
+        """Rows of a batch whose boxes go through the heads at once.
+
+        On a GPU all of them, which saves launches; on a CPU each alone, which saves nothing but keeps the last bit
+        of a box's probabilities free of the other keyframes.
+        """
+        if self._engine.device.type == "cpu":
+            return [[row] for row in range(count)]
+        return [list(range(count))]
 
     @torch.inference_mode()
-    def _score_keyframe(self, maps: Tensor, keyframe: NDArray[np.uint8], boxes: Boxes) -> Scores:
-        xyxy = torch.from_numpy(np.ascontiguousarray(boxes.xyxy, dtype=np.float32)).to(self._device)
-        first_clip = torch.zeros(len(xyxy), dtype=torch.int64, device=self._device)
-        output = self._network.score_maps(maps, xyxy, first_clip)
-        return Scores(
-            p_behaviour=output.behaviour.sigmoid().cpu().numpy(),
-            p_other=output.other.sigmoid().cpu().numpy(),
-            p_dynamic=output.motion.softmax(dim=1)[:, 1].cpu().numpy(),
-            embedding=describe(keyframe, boxes.xyxy),
+    def _outputs(self, maps: Tensor, rows: list[int], boxes: list[NDArray[np.float32]]) -> ActionOutput:
+        """Logits of the boxes of some rows of a batch, on the engine's device."""
+        xyxy = torch.from_numpy(np.concatenate(boxes).astype(np.float32)).to(maps.device, non_blocking=True)
+        clip = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(one) for one in boxes])).to(
+            maps.device, non_blocking=True
         )
+        return self._network.score_maps(maps[rows[0] : rows[-1] + 1], xyxy, clip)
 
     def _no_scores(self) -> Scores:
         return Scores(
@@ -102,6 +124,19 @@ class Scorer:
             p_dynamic=np.zeros(0, dtype=np.float32),
             embedding=describe(np.zeros((2, 2, 3), dtype=np.uint8), np.zeros((0, 4), dtype=np.float32)),
         )
+
+
+@torch.inference_mode()
+def _scores(output: ActionOutput, embeddings: Sequence[NDArray[np.int8]]) -> Iterator[Scores]:
+    """Scores of each keyframe whose boxes an output has one after the other."""
+    p_behaviour = output.behaviour.sigmoid().cpu().numpy()
+    p_other = output.other.sigmoid().cpu().numpy()
+    p_dynamic = output.motion.softmax(dim=1)[:, 1].cpu().numpy()
+    start = 0
+    for embedding in embeddings:
+        rows = slice(start, start + len(embedding))
+        yield Scores(p_behaviour[rows], p_other[rows], p_dynamic[rows], embedding)
+        start = rows.stop
 
 
 def _parts(indices: NDArray[np.int64], count: int = 64) -> Iterator[NDArray[np.int64]]:

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from flows.training.fit import make_batch
 from model.augment import NO_AUGMENTATION
-from model.engines.torch_engine import TorchEngine
+from model.engines.torch_engine import torch_engine
 from model.metrics import average_precision, instance_map
 from model.network import ActionNetwork
-from model.pathways import to_pathways
 from workers.clips import WindowSet
 
 BATCH_CLIPS = 4
@@ -67,7 +66,7 @@ def score_windows(
 ) -> WindowScores:
     """Score the boxes of these keyframes, as the pipeline runs the network; there must be at least one."""
     network = network.to(device)
-    engine, random = TorchEngine(network.backbone, device), np.random.default_rng(0)
+    engine, random = torch_engine(network.backbone, device), np.random.default_rng(0)
     probabilities, other, dynamic, rows = [], [], [], []
     for start in range(0, len(keyframes), BATCH_CLIPS):
         chosen = keyframes[start : start + BATCH_CLIPS]
@@ -80,7 +79,7 @@ def score_windows(
             clip_frames=network.architecture.clip_frames,
             single_frame=single_frame,
         )
-        maps = engine.pooled_maps(*to_pathways(batch.clips))
+        maps = engine.pooled_maps(batch.clips)
         output = network.score_maps(maps, batch.boxes.to(device), batch.clip_index.to(device))
         probabilities.append(output.behaviour.sigmoid().cpu().numpy())
         other.append(output.other.sigmoid().cpu().numpy())

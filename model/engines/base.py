@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
 class Engine(Protocol):
-    """Runs a backbone on batches of one fixed shape; ROI Align and heads run outside, in torch."""
+    """Runs a backbone on batches of clips; ROI Align and heads run outside, in torch, on the same device."""
 
-    def pooled_maps(self, slow: Tensor, fast: Tensor) -> Tensor:
+    @property
+    def device(self) -> torch.device:
+        """Where the maps are, and where clips are best brought."""
+        ...
+
+    def pooled_maps(self, clips: Tensor) -> Tensor:
         """Temporal means of the feature maps.
 
-        ``slow`` is float ``(B, 3, T / 4, H, W)`` and ``fast`` ``(B, 3, T, H, W)``, normalised; the result is
-        float32 ``(B, D, H / 16, W / 16)`` on the device of the heads.
+        ``clips`` is uint8 ``(B, T, H, W, 3)``, T the architecture's ``clip_frames``, at the network's size; the
+        result is float32 ``(B, D, H / 16, W / 16)`` on the engine's device. It is normalised there, so that what
+        crosses the bus are bytes.
         """
         ...

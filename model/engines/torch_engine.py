@@ -6,21 +6,32 @@ import torch
 from torch import Tensor
 
 from model.backbones import Backbone
+from model.engines.base import Engine
+from model.engines.cuda_engine import CudaEngine
+from model.pathways import to_pathways
+
+
+def torch_engine(backbone: Backbone, device: str) -> Engine:
+    """The engine of torch for a device: in half precision on CUDA, else :class:`TorchEngine`."""
+    return (
+        CudaEngine(backbone, device) if torch.device(device).type == "cuda" else TorchEngine(backbone, device)
+    )
 
 
 class TorchEngine:
     """A backbone in evaluation mode, channels last, with bf16 autocast where the device computes in bf16."""
 
     def __init__(self, backbone: Backbone, device: str) -> None:
-        self._device = torch.device(device)
-        self._backbone = backbone.to(self._device).to(memory_format=torch.channels_last_3d).eval()
+        self.device = torch.device(device)
+        self._backbone = backbone.to(self.device).to(memory_format=torch.channels_last_3d).eval()
         self._bf16 = computes_bf16(device)
 
     @torch.inference_mode()
-    def pooled_maps(self, slow: Tensor, fast: Tensor) -> Tensor:
+    def pooled_maps(self, clips: Tensor) -> Tensor:
         """As :meth:`model.engines.base.Engine.pooled_maps`."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            maps: Tensor = self._backbone(slow.to(self._device), fast.to(self._device))
+        slow, fast = to_pathways(clips.to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            maps: Tensor = self._backbone(slow, fast)
         return maps.float()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from model.backbones.stem import StemConv3d
+from model.cost import scene_size
 from model.engines.torch_engine import trains_in_bf16
 from model.losses import Targets, action_losses
 from model.network import ActionNetwork
@@ -35,11 +36,17 @@ class StepCost:
     """Of a plain step: its forward pass; what a second vector-Jacobian product costs is at most the rest."""
 
 
-def measure_steps(device: str = "cpu", architecture: str = "slowfast_small", clips: int = CLIPS) -> StepCost:
+def measure_steps(
+    device: str = "cpu",
+    architecture: str = "slowfast_small",
+    clips: int = CLIPS,
+    rounds: int = ROUNDS,
+    weightings: Sequence[str] = tuple(WEIGHTINGS),
+) -> StepCost:
     """Take turns between the weightings, so that what else the machine does hits all of them."""
     batch = make_batch(ActionNetwork(architecture, BEHAVIOURS), clips).to(torch.device(device))
     network = ActionNetwork(architecture, BEHAVIOURS)
-    rules = {name: weighting_named(name) for name in WEIGHTINGS}
+    rules = {name: weighting_named(name) for name in weightings}
     rules["lgh between two refreshes of rho"] = weighting_named("lgh", refresh_steps=10**6)
     steps: dict[str, Callable[[], object]] = {
         name: weighted(copy.deepcopy(network), batch, rule, device) for name, rule in rules.items()
@@ -53,7 +60,7 @@ def measure_steps(device: str = "cpu", architecture: str = "slowfast_small", cli
     ratios: dict[str, list[float]] = {name: [] for name in steps}
     for call in (plain, forward, *steps.values()):
         call()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, call in steps.items():
             # Two plain steps, one on either side, so that a drift in the machine's speed cancels out.
             before, mine, after = seconds(plain, device), seconds(call, device), seconds(plain, device)
@@ -66,7 +73,7 @@ def measure_steps(device: str = "cpu", architecture: str = "slowfast_small", cli
 
 def make_batch(network: ActionNetwork, clips: int) -> Batch:
     """Noise of the network's size for 16:9 video, three boxes to a clip."""
-    height = network.architecture.input_height
+    size = scene_size(network.architecture)
     count = 3 * clips
     index = torch.arange(count) // 3
     corner = 0.6 * torch.rand(count, 2)
@@ -77,7 +84,7 @@ def make_batch(network: ActionNetwork, clips: int) -> Batch:
         torch.arange(count) % 3 == 2,
     )
     return Batch(
-        torch.randint(0, 256, (clips, 16, height, height * 9 // 5, 3), dtype=torch.uint8),
+        torch.randint(0, 256, (clips, network.architecture.clip_frames, *size, 3), dtype=torch.uint8),
         torch.cat([corner, corner + 0.3], dim=1),
         index,
         targets,

@@ -112,7 +112,7 @@ def test_videomae_takes_scenes_of_any_size_and_the_engine_runs_it() -> None:
     pytest.importorskip("transformers")
     torch.manual_seed(0)
     engine = TorchEngine(TINY_VIDEOMAE.build(), "cpu")
-    maps = engine.pooled_maps(torch.zeros(2, 3, 4, 64, 112), torch.randn(2, 3, 16, 64, 112))
+    maps = engine.pooled_maps(torch.randint(0, 256, (2, 16, 64, 112, 3), dtype=torch.uint8))
     assert maps.shape == (2, 24, 4, 7)
     assert maps.dtype == torch.float32
 

@@ -1,0 +1,93 @@
+"""A backbone rewritten for inference: norms folded into convolutions, 3-D convolutions as 2-D ones."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from model.backbones import Backbone
+
+_PAIRS = (
+    ("conv", "norm"),
+    ("conv_a", "norm_a"),
+    ("conv_b", "norm_b"),
+    ("conv_c", "norm_c"),
+    ("branch1_conv", "branch1_norm"),
+    ("conv_fast_to_slow", "norm"),
+)
+"""A convolution and the norm that follows it, as pytorchvideo's blocks name them."""
+
+
+def folded(backbone: Backbone) -> Backbone:
+    """A copy in evaluation mode in which each convolution carries the scale and shift of the norm behind it."""
+    copied = copy.deepcopy(backbone).eval().requires_grad_(False)
+    for module in copied.modules():
+        for conv_name, norm_name in _PAIRS:
+            conv, norm = getattr(module, conv_name, None), getattr(module, norm_name, None)
+            if isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d):
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())
+    return copied
+
+
+def in_planes(backbone: Backbone) -> Backbone:
+    """Replace, in place, each 3-D convolution that is one of images or of time series by :class:`PlaneConv`.
+
+    All of SlowFast's but the fast stem are.
+    """
+    for module in list(backbone.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv3d) and PlaneConv.can_be(child):
+                setattr(module, name, PlaneConv(child))
+    return backbone
+
+
+class PlaneConv(nn.Module):
+    """A 3-D convolution whose kernel is 1 in time or 1 in space, as a 2-D one or a matrix product.
+
+    A channels-last clip is, without a copy, a batch of images ``(B T, C, H, W)`` as well as one of series
+    ``(B, C, T, H W)``; 2-D kernels are faster than 3-D ones of the same size.
+    """
+
+    def __init__(self, conv: nn.Conv3d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self._kernel = tuple(int(size) for size in conv.kernel_size)
+        self._stride = tuple(int(step) for step in conv.stride)
+        assert not isinstance(conv.padding, str)
+        self._padding = tuple(int(size) for size in conv.padding)
+        self._dilation = tuple(int(step) for step in conv.dilation)
+
+    @staticmethod
+    def can_be(conv: nn.Conv3d) -> bool:
+        """Whether its kernel and stride leave time, or space, alone."""
+        in_time = conv.kernel_size[0] == conv.stride[0] == 1
+        in_space = set(conv.kernel_size[1:]) == set(conv.stride[1:]) == {1}
+        return conv.groups == 1 and not isinstance(conv.padding, str) and (in_time or in_space)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """As the ``nn.Conv3d`` that it was made from, for ``(B, C, T, H, W)`` in channels-last order."""
+        if self._kernel == self._stride == (1, 1, 1):
+            return self._as_product(clips)
+        if self._kernel[0] == self._stride[0] == 1:
+            return self._as_images(clips)
+        return self._as_series(clips)
+
+    def _as_product(self, clips: Tensor) -> Tensor:
+        product = functional.linear(clips.permute(0, 2, 3, 4, 1), self.weight.flatten(1), self.bias)
+        return product.permute(0, 4, 1, 2, 3)
+
+    def _as_images(self, clips: Tensor) -> Tensor:
+        images = clips.permute(0, 2, 1, 3, 4).flatten(0, 1)
+        found = functional.conv2d(
+            images, self.weight[:, :, 0], self.bias, self._stride[1:], self._padding[1:], self._dilation[1:]
+        )
+        return found.unflatten(0, (clips.shape[0], clips.shape[2])).permute(0, 2, 1, 3, 4)
+
+    def _as_series(self, clips: Tensor) -> Tensor:
+        in_time = (self._stride[0], 1), (self._padding[0], 0), (self._dilation[0], 1)
+        found = functional.conv2d(clips.flatten(3), self.weight[:, :, :, 0], self.bias, *in_time)
+        return found.unflatten(3, clips.shape[3:])

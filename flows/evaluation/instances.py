@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flows.training.fit import make_batch
 from model.augment import NO_AUGMENTATION
-from model.engines.torch_engine import torch_engine
+from model.engines.torch_engine import TorchEngine
 from model.metrics import average_precision, instance_map
 from model.network import ActionNetwork
 from workers.clips import WindowSet
@@ -66,7 +66,7 @@ def score_windows(
 ) -> WindowScores:
     """Score the boxes of these keyframes, as the pipeline runs the network; there must be at least one."""
     network = network.to(device)
-    engine, random = torch_engine(network.backbone, device), np.random.default_rng(0)
+    engine, random = TorchEngine(network.backbone, device), np.random.default_rng(0)
     probabilities, other, dynamic, rows = [], [], [], []
     for start in range(0, len(keyframes), BATCH_CLIPS):
         chosen = keyframes[start : start + BATCH_CLIPS]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from model.backbones import architecture_named
-from model.backbones.stem import StemConv3d, stem_weight_gradient
+from model.backbones.stem import StemConv3d, convolve_by_frame, stem_weight_gradient
 
 
 @pytest.mark.parametrize(("taps", "padding"), [(5, 2), (3, 1), (3, 0), (1, 0)])
@@ -19,6 +19,19 @@ def test_the_gradients_are_those_of_a_plain_convolution(taps: int, padding: int)
     found = torch.autograd.grad(stem(frames), (frames, stem.weight), outward)
     assert torch.equal(stem(frames), plain(frames))
     for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("taps", "padding"), [(5, 2), (3, 1), (3, 0), (1, 0)])
+def test_frame_by_frame_it_is_the_same_convolution(taps: int, padding: int) -> None:
+    torch.manual_seed(1)
+    plain = nn.Conv3d(3, 2, (taps, 7, 5), (1, 2, 2), (padding, 3, 1), bias=False).double()
+    frames = torch.randn(2, 3, 6, 11, 13, dtype=torch.float64, requires_grad=True)
+    outward = torch.randn_like(plain(frames))
+    found = convolve_by_frame(frames, plain.weight, plain.stride, plain.padding)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, plain(frames), rtol=1e-12, atol=1e-12)
+    expected = torch.autograd.grad(plain(frames), (frames, plain.weight), outward)
+    for one, other in zip(torch.autograd.grad(found, (frames, plain.weight), outward), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 

@@ -1,6 +1,6 @@
 """Segmentation: the score series of each individual of a camera-day becomes bouts.
 
-An individual's span runs from its first keyframe to one keyframe step after its last. Each instant of it
+An individual's span runs from when it came into the picture to when it left it (``visibility.py``). Each instant of it
 belongs to exactly one behaviour, to ``unscored``, or to ``not_visible``: holes longer than ``SHORT_HOLE_S``.
 During a shorter hole the state before it goes on. A mover that is not of the taxon is ``other`` throughout.
 Where there is a refiner for the scores, bouts are made of what it makes of them.
@@ -28,8 +28,8 @@ from workers.track import (
     Chain,
     TrackInput,
     chains,
-    visible_for_s,
 )
+from workers.visibility import seen_span_s, visible_for_s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +98,7 @@ def segment_camera_day(
                 continue
             individual = tracks.individuals[index]
             own = _refined(samples.take(rows), refiner)
-            for part in _parts(individual, own, chain.step_s, ethogram):
+            for part in _parts(individual, own, chain, ethogram):
                 column = ethogram.names.index(part.behaviour) if part.behaviour in ethogram.names else None
                 events.append(_event(individual, own, part, column, chain, model_digest, config_digest))
     return sorted(events, key=lambda event: (event.start_time, event.event_id))
@@ -124,13 +124,13 @@ def _refined(samples: _Samples, refiner: Refiner | None) -> _Samples:
 
 
 def _parts(
-    individual: IndividualRecord, samples: _Samples, step_s: float, ethogram: Ethogram
+    individual: IndividualRecord, samples: _Samples, chain: Chain, ethogram: Ethogram
 ) -> Iterator[_Part]:
     """The parts of one individual's span, in order and without gaps."""
     rules = [behaviour.rule for behaviour in ethogram.behaviours]
-    lasts_s = visible_for_s(samples.time_s, step_s)
-    ends_s = samples.time_s + lasts_s
-    hidden = ends_s[:-1] < samples.time_s[1:] - 1e-9
+    begins_s, ends_s = samples.time_s.copy(), samples.time_s + visible_for_s(samples.time_s, chain.step_s)
+    begins_s[0], ends_s[-1] = seen_span_s(samples.time_s, samples.xyxy, chain.step_s, chain.recording_at)
+    hidden = ends_s[:-1] < begins_s[1:] - 1e-9
     run = np.concatenate([[0], np.cumsum(hidden)]).astype(np.intp)
     if individual.kind == "other":
         state = np.zeros(len(run), np.int64)
@@ -140,11 +140,9 @@ def _parts(
     bounds = [0, *(np.flatnonzero(hidden) + 1).tolist(), len(run)]
     for first, stop in itertools.pairwise(bounds):
         if first:
-            yield _Part(
-                "not_visible", float(ends_s[first - 1]), float(samples.time_s[first]), slice(first, first)
-            )
+            yield _Part("not_visible", float(ends_s[first - 1]), float(begins_s[first]), slice(first, first))
         found = stretches(state[first:stop])
-        edges_s = np.append(samples.time_s[first:stop], ends_s[stop - 1])
+        edges_s = np.append(begins_s[first:stop], ends_s[stop - 1])
         if individual.kind != "other":
             found = apply_rules(found, edges_s, rules)
         for stretch in found:

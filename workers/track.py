@@ -21,9 +21,7 @@ from workers.encounters import EncounterSettings, settle_encounters
 from workers.messages import GRID_HZ, KEYFRAME_STEP
 from workers.stitch import StitchSettings, stitch
 from workers.tracklets import NO_TRACK, LinkSettings, Rows, link_tracklets
-
-SHORT_HOLE_S = 1.0
-"""A bird unseen for up to this long between two keyframes counts as visible throughout."""
+from workers.visibility import seen_span_s, visible_for_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +129,11 @@ class Chain:
         """Time from one keyframe to the next, the longest of the recordings'."""
         return max(video.step_s for video in self.videos)
 
+    def recording_at(self, time_s: float) -> tuple[float, float]:
+        """Start and end on the clock of the recording that a moment of it lies in."""
+        number = max(int(np.searchsorted(self.starts_s, time_s + 1e-9, side="right")) - 1, 0)
+        return self.starts_s[number], self.starts_s[number] + self.videos[number].duration_s
+
     def times_s(self) -> Floats:
         """Clock time of every row of all recordings, in order."""
         return np.concatenate(
@@ -207,6 +210,7 @@ def _individuals(
     labels = settle_encounters(rows, labels, links.doubtful, settings.encounters)[known:]
     carried = carry.individual_ids if carry else ()
     time_s = chain.times_s()
+    xyxy = np.concatenate([video.detections.xyxy for video in chain.videos])
     score = np.concatenate([video.detections.box_score for video in chain.videos]).astype(np.float64)
     p_other = np.concatenate([video.detections.p_other for video in chain.videos]).astype(np.float64)
     order = np.argsort(labels, kind="stable")
@@ -218,7 +222,12 @@ def _individuals(
             continue
         individual_id = carried[label] if label < len(carried) else _new_id(chain, int(members[0]))
         found.append(
-            (_summary(individual_id, chain, time_s[members], score[members], p_other[members]), members)
+            (
+                _summary(
+                    individual_id, chain, time_s[members], xyxy[members], score[members], p_other[members]
+                ),
+                members,
+            )
         )
     return found
 
@@ -284,21 +293,16 @@ def _new_id(chain: Chain, row: int) -> str:
     raise ValueError(f"the chain has no row {row}")
 
 
-def visible_for_s(time_s: Floats, step_s: float) -> Floats:
-    """How long a bird counts as visible from each of its boxes ``(N,)`` on, in seconds, shape ``(N,)``.
-
-    Until its next box, where that follows within one keyframe step and ``SHORT_HOLE_S``; else, and after
-    the last box, for one keyframe step.
-    """
-    until_next = np.append(np.diff(time_s), np.inf)
-    return np.where(until_next > step_s + SHORT_HOLE_S, step_s, until_next)
-
-
 def _summary(
-    individual_id: str, chain: Chain, time_s: Floats, box_score: Floats, p_other: Floats
+    individual_id: str,
+    chain: Chain,
+    time_s: Floats,
+    xyxy: NDArray[np.float32],
+    box_score: Floats,
+    p_other: Floats,
 ) -> IndividualRecord:
     """What is known of one individual from its boxes, in time order."""
-    first_s, last_s = float(time_s[0]), float(time_s[-1]) + chain.step_s
+    first_s, last_s = seen_span_s(time_s, xyxy, chain.step_s, chain.recording_at)
     known = ~np.isnan(p_other)
     weight = np.maximum(box_score[known], 1e-6)
     other = float((p_other[known] * weight).sum() / weight.sum()) if known.any() else 0.0
@@ -309,7 +313,7 @@ def _summary(
         kind="other" if other >= 0.5 else "subject",
         first_seen=chain.epoch + dt.timedelta(seconds=first_s),
         last_seen=chain.epoch + dt.timedelta(seconds=last_s),
-        visible_s=float(visible_for_s(time_s, chain.step_s).sum()),
+        visible_s=time_s[0] - first_s + visible_for_s(time_s, chain.step_s)[:-1].sum() + last_s - time_s[-1],
         boxes=len(time_s),
         track_quality=min(len(time_s) / keyframes, 1.0),
         p_other=other,

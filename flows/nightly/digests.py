@@ -12,8 +12,8 @@ from model.ethogram import Ethogram
 from storage.parquet import Footer
 from workers.track import TrackSettings
 
-ALGORITHMS = 2
-"""Raised when a stage gives other results for the same settings."""
+DETECTION_ALGORITHMS, EVENT_ALGORITHMS = 2, 3
+"""Raised when a stage up to the detections, or one after them, gives other results for the same settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def digests_of(
     survey = settings.survey.model_dump()
     return Digests(
         model=model,
-        detections=digest(ALGORITHMS, survey, settings.decode.frame_height, detect, detector),
+        detections=digest(DETECTION_ALGORITHMS, survey, settings.decode.frame_height, detect, detector),
         events=events_digest(tracking, ethogram, refiner),
         max_gap_s=tracking.max_gap_s,
     )
@@ -60,7 +60,7 @@ def digests_of(
 def events_digest(tracking: TrackSettings, ethogram: Ethogram, refiner: str) -> str:
     """Digest of what tracks and bouts depend on beside the detections."""
     rules = [(behaviour.name, dataclasses.asdict(behaviour.rule)) for behaviour in ethogram.behaviours]
-    return digest(ALGORITHMS, dataclasses.asdict(tracking), rules, refiner)
+    return digest(EVENT_ALGORITHMS, dataclasses.asdict(tracking), rules, refiner)
 
 
 def file_digest(path: Path) -> str:

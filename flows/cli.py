@@ -15,6 +15,7 @@ from flows.commands.ablation import add_ablate, add_sweep
 from flows.commands.annotations import add_annotations
 from flows.commands.doctor import add_doctor
 from flows.commands.evaluate import add_evaluate
+from flows.commands.export import add_export
 from flows.commands.run import add_run, add_schedule
 from flows.commands.shared import EXIT_DONE, EXIT_NOTHING
 from flows.commands.simulate import add_demo, add_simulate
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         add_evaluate,
         add_ablate,
         add_sweep,
+        add_export,
         add_schedule,
         add_models,
         add_doctor,

@@ -49,3 +49,7 @@ class TrainingError(AviaflowError):
 
 class SplitFileError(AviaflowError):
     """``split.csv`` cannot be read, or does not fit the truth beside it."""
+
+
+class ExportError(AviaflowError):
+    """An engine cannot be made as it was asked for."""

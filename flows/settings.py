@@ -23,6 +23,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 Model = TypeVar("Model", bound=BaseModel)
 PATH_GROUPS = frozenset({"site", "camera", "time"})
 DetectorName = Literal["auto", "motion", "learned", "coco", "given"]
+EngineSetting = Literal["auto", "torch", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 
 
 class _Frozen(BaseModel):
@@ -123,11 +124,16 @@ class InferSettings(_Frozen):
     checkpoint: Path | None = None
     """Checkpoint file; by default the embedded ``slowfast_small``."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: EngineSetting = "auto"
+    """What runs the backbone. ``auto``: the best that is installed; an engine of TensorRT where one was exported."""
+    engine_dir: Path | None = None
+    """Folder of exported engines, one of each node's own; by default in the user's cache."""
     actors: int = Field(default=1, ge=1)
     """Inference actors in the pool."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of each actor; by default all processors shared between the actors."""
-    batch_clips: int = Field(default=4, ge=1)
+    batch_clips: int | None = Field(default=None, ge=1)
+    """Clips that are scored at once; by default 4 on a CPU and 16 on a GPU."""
 
 
 class TrackSettings(_Frozen):
@@ -209,6 +215,7 @@ def load_settings(path: Path | None = None, overrides: dict[str, dict[str, Any]]
         ("detect", "weights"),
         ("detect", "boxes_csv"),
         ("infer", "checkpoint"),
+        ("infer", "engine_dir"),
     ):
         _anchor(values.get(section), key, path)
     _anchor(values, "ethogram", path)

@@ -45,3 +45,19 @@ class DivergedError(ModelError):
 
 class DeviceMemoryError(ModelError):
     """Not even one clip fits into the memory of the device."""
+
+
+class EngineMissingError(ModelError):
+    """The package of an engine is not installed, or cannot run on this machine."""
+
+
+class EngineBuildError(ModelError):
+    """An engine could not be built from the network."""
+
+
+class EngineParityError(ModelError):
+    """An engine says something else than the checkpoint that it was made from."""
+
+
+class EngineArtifactError(ModelError):
+    """The file of an engine is missing, was changed after it was written, or is of another kind."""

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from model.network import ActionOutput
+from model.engines.base import Engine
+from model.errors import EngineParityError
+from model.network import ActionNetwork, ActionOutput
+from model.pathways import to_pathways
 
 MAX_DIFFERENCE = 0.01
 """Most by which a probability may differ."""
 MIN_AGREEMENT = 0.995
 """Least share of the instances whose strongest behaviour is the same."""
+
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleClips:
+    """N clips and the M boxes of the individuals in them."""
+
+    clips: NDArray[np.uint8]
+    """At the network's size, shape ``(N, T, H, W, 3)``."""
+    xyxy: NDArray[np.float32]
+    """Fractions of width and height, shape ``(M, 4)``."""
+    clip_index: NDArray[np.int64]
+    """Which clip each box is of, ascending, shape ``(M,)``."""
+
+
+Sampler = Callable[[int, tuple[int, int]], SampleClips]
+"""Real clips of a number of frames at a height and width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +86,43 @@ def probabilities(output: ActionOutput) -> Tensor:
         output.motion.softmax(dim=1)[:, 1:],
     )
     return torch.cat([column.detach().double().cpu() for column in columns], dim=1)
+
+
+def compare(network: ActionNetwork, engine: Engine, sample: SampleClips) -> Parity:
+    """The network in single precision on the CPU against an engine with the same heads on its own device."""
+    on_cpu, on_device = copy.deepcopy(network).cpu(), copy.deepcopy(network).to(engine.device)
+    expected = _outputs(on_cpu, lambda clips: on_cpu.backbone(*to_pathways(clips)), sample)
+    return parity(expected, _outputs(on_device, engine.pooled_maps, sample))
+
+
+def check(network: ActionNetwork, engine: Engine, sample: SampleClips, what: str) -> Parity:
+    """The parity of an engine that passes the gate.
+
+    Raises:
+        EngineParityError: it does not pass.
+    """
+    result = compare(network, engine, sample)
+    if not result.accepted:
+        raise EngineParityError(
+            f"{what} is not used: {result}; use another engine or precision for this checkpoint"
+        )
+    return result
+
+
+@torch.inference_mode()
+def _outputs(
+    network: ActionNetwork, maps_of: Callable[[Tensor], Tensor], sample: SampleClips
+) -> ActionOutput:
+    """Outputs for all boxes, a few clips at a time."""
+    parts = []
+    for start in range(0, len(sample.clips), _AT_ONCE):
+        maps = maps_of(torch.from_numpy(sample.clips[start : start + _AT_ONCE]))
+        rows = (sample.clip_index >= start) & (sample.clip_index < start + _AT_ONCE)
+        boxes = torch.from_numpy(sample.xyxy[rows]).to(maps.device)
+        index = torch.from_numpy(sample.clip_index[rows] - start).to(maps.device)
+        parts.append(network.score_maps(maps, boxes, index))
+    return ActionOutput(
+        torch.cat([part.behaviour for part in parts]),
+        torch.cat([part.motion for part in parts]),
+        torch.cat([part.other for part in parts]),
+    )

@@ -160,8 +160,9 @@ class InferenceActor:
     def __init__(self, spec: ScorerSpec) -> None:
         self._scorer = FrameScorer(spec)
 
-    def ready(self) -> None:
-        """Return once the weights are loaded."""
+    def ready(self) -> str:
+        """Return once the weights are loaded: which engine runs them, and why."""
+        return self._scorer.engine
 
     def score(
         self,
@@ -175,8 +176,10 @@ class InferenceActor:
         return self._scorer.score(previous, chunk, keyframes, plates, behaviour)
 
 
-def start_inference_actors(spec: ScorerSpec, count: int) -> list[Any]:
+def start_inference_actors(spec: ScorerSpec, count: int) -> tuple[list[Any], list[str]]:
     """Start a pool of inference actors, and wait for them; each takes a GPU where the device is CUDA.
+
+    Returns them and, without repetition, what they say of their engines.
 
     They reserve no processor: decode tasks, which hold theirs until their chunks are taken, could otherwise keep
     an actor that was restarted from ever being placed.
@@ -185,5 +188,5 @@ def start_inference_actors(spec: ScorerSpec, count: int) -> list[Any]:
         num_cpus=0, num_gpus=1 if spec.device == "cuda" else 0
     )
     actors = [options.remote(spec) for _ in range(count)]
-    ray.get([actor.ready.remote() for actor in actors])
-    return actors
+    engines = ray.get([actor.ready.remote() for actor in actors])
+    return actors, list(dict.fromkeys(engines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from model.errors import ModelError
 from storage.errors import StorageError
 
 
@@ -98,5 +99,5 @@ class BadTruthError(WorkerError):
     """The truth of an annotated archive cannot be read, or does not fit its videos."""
 
 
-NO_VIDEO_TO_BLAME = (StorageError, ScratchFullError)
+NO_VIDEO_TO_BLAME = (StorageError, ScratchFullError, ModelError)
 """What stops a run instead of quarantining the video at which it happened."""

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from model.appearance import describe
 from model.checkpoint import load_checkpoint
-from model.engines.base import Engine
-from model.engines.torch_engine import torch_engine
+from model.engines.choice import EngineSpec
+from model.engines.opening import open_engine
 from model.engines.transfer import upload_to
 from model.network import ActionOutput
 from model.pathways import input_size, resize_frames
 from workers.messages import Boxes, Scores
+from workers.simulate.clips import gate_clips
+
+TORCH = EngineSpec("torch")
 
 
 class Scorer:
@@ -27,14 +30,32 @@ class Scorer:
     hence not on how a video was cut into segments.
     """
 
-    def __init__(self, checkpoint: Path, device: str = "cpu", batch_clips: int = 4) -> None:
-        """Load the checkpoint; raises what :func:`model.checkpoint.load_checkpoint` raises."""
+    def __init__(
+        self,
+        checkpoint: Path,
+        device: str = "cpu",
+        batch_clips: int = 4,
+        engine: EngineSpec = TORCH,
+    ) -> None:
+        """Load the checkpoint.
+
+        Args:
+            checkpoint: file of the network.
+            device: ``cpu`` or ``cuda``.
+            batch_clips: clips that are computed at once.
+            engine: what runs the backbone; one that is not there yet is built when the first clips come.
+
+        Raises:
+            ModelError: what :func:`model.checkpoint.load_checkpoint` and :func:`model.engines.opening.open_engine`
+                raise.
+        """
         if batch_clips < 1:
             raise ValueError(f"batch_clips must be at least 1, got {batch_clips}")
         self._network, self.info = load_checkpoint(checkpoint)
         """What the checkpoint says about itself: behaviours, what it was trained on, digest."""
         self._network.to(device)
-        self._engine: Engine = torch_engine(self._network.backbone, device)
+        self._engine, self.engine = open_engine(engine, self._network, self.info, device, gate_clips)
+        """Which engine runs the backbone, and why."""
         self._upload = upload_to(self._engine.device)
         self._batch_clips = batch_clips
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.engines.choice import EngineSpec
 from storage.records import EMBEDDING_SIZE, DetectionColumns
 from workers.detectors import DetectorSpec
 from workers.messages import Boxes, FrameChunk, GridSpan, Keyframes, Plate, Scores
@@ -25,6 +26,7 @@ class ScorerSpec:
     detector: DetectorSpec
     device: str
     """``cpu`` or ``cuda``."""
+    engine: EngineSpec
     batch_clips: int
     threads: int
     """CPU threads for tensor operations."""
@@ -58,7 +60,12 @@ class FrameScorer:
         torch.set_num_threads(spec.threads)
         self._spec = spec
         self._detector = spec.detector.build(spec.device)
-        self._scorer = Scorer(spec.checkpoint, device=spec.device, batch_clips=spec.batch_clips)
+        self._scorer = Scorer(spec.checkpoint, spec.device, spec.batch_clips, spec.engine)
+
+    @property
+    def engine(self) -> str:
+        """Which engine runs the network, and why, in words."""
+        return str(self._scorer.engine)
 
     def score(
         self,

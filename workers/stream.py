@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError, WorkerCrashedError
 
+from model.errors import ModelError
 from storage.records import DetectionColumns
 from workers.actors import DecodeLimits, DecodeReport, decode_segment
 from workers.errors import NO_VIDEO_TO_BLAME, UnreadableVideoError
@@ -194,6 +195,8 @@ class CameraDayStream:
         try:
             part = ray.get(scored)
         except RayTaskError as error:
+            if isinstance(error.cause, ModelError):
+                raise error.cause from None
             failures = [decode_failure(chunk) for chunk in scoring.chunks if chunk is not None]
             unexpected = f"scoring failed unexpectedly: {type(error.cause).__name__}: {error.cause}"
             scoring.video.failure = scoring.video.failure or next(filter(None, failures), unexpected)

@@ -12,6 +12,7 @@ from flows.nightly.digests import Digests, digests_of, file_digest
 from flows.settings import Settings, load_ethogram
 from model.checkpoint import CheckpointInfo, embedded_checkpoint, load_checkpoint
 from model.detector import embedded_detector, read_detector_info
+from model.engines.choice import EngineSpec, check_engine
 from model.errors import ModelError
 from model.ethogram import Ethogram
 from model.refiner import RefinerInfo, embedded_refiner, load_refiner
@@ -23,6 +24,8 @@ from workers.score import ScorerSpec
 from workers.scratch import Scratch, default_folder
 from workers.stitch import StitchSettings
 from workers.track import TrackSettings
+
+CPU_BATCH_CLIPS, GPU_BATCH_CLIPS = 4, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,13 @@ class RunContext:
     def scorer_spec(self, cpus: int) -> ScorerSpec:
         """What the inference actors are built from, on a machine with this many processors."""
         infer = self.settings.infer
+        device = _device(infer.device)
         return ScorerSpec(
             checkpoint=self.checkpoint,
             detector=self.detector,
-            device=_device(infer.device),
-            batch_clips=infer.batch_clips,
+            device=device,
+            engine=EngineSpec(infer.engine, infer.engine_dir and infer.engine_dir.absolute()),
+            batch_clips=infer.batch_clips or (CPU_BATCH_CLIPS if device == "cpu" else GPU_BATCH_CLIPS),
             threads=infer.threads or max(1, cpus // infer.actors),
             behaviours=len(self.ethogram.names),
         )
@@ -89,6 +94,8 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
     try:
         _, model = load_checkpoint(checkpoint)
         detector_digest, detector_note = _detector_facts(detector)
+        if settings.infer.engine != "auto":
+            check_engine(settings.infer.engine, _device(settings.infer.device))
     except (ModelError, OSError) as error:
         raise SettingsError(str(error)) from error
     if model.behaviours != ethogram.names:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from model.errors import ModelError
 from storage.errors import LeaseLostError, NewerSchemaError, ObjectWriteError, StorageError, StoreAccessError
 from storage.layout import CameraDay
 
-HOPELESS = (ObjectWriteError, StoreAccessError, LeaseLostError, NewerSchemaError)
-"""A full or read-only disk, refused credentials, a store that is another one's: to go on would decode for nothing."""
+HOPELESS = (ObjectWriteError, StoreAccessError, LeaseLostError, NewerSchemaError, ModelError)
+"""A full or read-only disk, refused credentials, a store that is another one's, an engine that cannot be built: to go
+on would decode for nothing."""
 
 
 class Failures:
@@ -18,7 +20,7 @@ class Failures:
     def __init__(self) -> None:
         self.by_day: dict[CameraDay, Exception] = {}
         """Why camera-days could not be finished."""
-        self.hopeless: StorageError | None = None
+        self.hopeless: StorageError | ModelError | None = None
         """What will fail for every other camera-day too."""
 
     @contextmanager

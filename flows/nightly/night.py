@@ -283,7 +283,9 @@ class Night:
 
         with self._lock:
             if not self._actors:
-                self._actors = start_inference_actors(self.context.scorer_spec(self._cpus), self.actor_count)
+                spec = self.context.scorer_spec(self._cpus)
+                self._actors, engines = start_inference_actors(spec, self.actor_count)
+                notice("; ".join(engines))
         return self._actors
 
     def _quarantine(self, day: CameraDay, recording: Recording, reason: str) -> None:

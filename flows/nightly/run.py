@@ -117,7 +117,7 @@ def _seconds_per_video_second(context: RunContext) -> float:
 
     spec = context.scorer_spec(os.cpu_count() or 1)
     torch.set_num_threads(spec.threads)
-    scorer = Scorer(spec.checkpoint, device=spec.device, batch_clips=spec.batch_clips)
+    scorer = Scorer(spec.checkpoint, spec.device, spec.batch_clips, spec.engine)
     height = context.settings.decode.frame_height
     frames = np.random.default_rng(0).integers(0, 255, (48, height, height * 16 // 9, 3), np.uint8)
     boxes = Boxes(np.tile(np.array([[0.2, 0.2, 0.4, 0.6]], np.float32), (3, 1)), np.ones(3, np.float32))

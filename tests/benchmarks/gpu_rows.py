@@ -12,6 +12,7 @@ import torch
 
 from model.backbones import Architecture, Backbone
 from model.checkpoint import embedded_checkpoint, load_checkpoint, save_checkpoint
+from model.cost import scene_size
 from model.engines.base import Engine
 from model.engines.cuda_engine import CudaEngine, CudaMode
 from model.engines.torch_engine import TorchEngine
@@ -79,7 +80,7 @@ def parity_row(variant: Variant, clips: int, device: torch.device) -> dict[str, 
     from workers.simulate.clips import sample_clips
 
     network, info = load_checkpoint(embedded_checkpoint())
-    sample = sample_clips(clips, info.clip_frames, info.input_height, seed=4711)
+    sample = sample_clips(clips, info.clip_frames, scene_size(network.architecture), seed=4711)
     pixels = torch.from_numpy(sample.clips).to(device)
     boxes = torch.from_numpy(sample.xyxy).to(device), torch.from_numpy(sample.clip_index).to(device)
     network.to(device)

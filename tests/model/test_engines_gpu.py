@@ -37,7 +37,7 @@ def random_clips(count: int, seed: int = 0, size: tuple[int, int] = (160, 288)) 
 def test_parity_with_single_precision_on_birds(network: ActionNetwork, mode: CudaMode) -> None:
     from workers.simulate.clips import sample_clips
 
-    sample = sample_clips(16, 16, 160, seed=11)
+    sample = sample_clips(16, 16, (160, 288), seed=11)
     clips = torch.from_numpy(sample.clips).cuda()
     boxes = torch.from_numpy(sample.xyxy).cuda(), torch.from_numpy(sample.clip_index).cuda()
     with torch.inference_mode():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from model.checkpoint import embedded_checkpoint
+from model.engines.choice import EngineSpec
 from tests.badinput.sandbox import in_sandbox
 from tests.numbered import write_video
 from workers.archive import list_archive, place_recording
@@ -51,7 +52,7 @@ def sizes_after_each(folder: Path) -> tuple[list[int], int]:
     boxes.write_text("".join(lines))
     uris = tuple((file.video_id, file.uri) for file in files)
     detector = DetectorSpec("given", boxes_csv=boxes, uris=uris)
-    scorer = FrameScorer(ScorerSpec(embedded_checkpoint(), detector, "cpu", 4, 1, 6))
+    scorer = FrameScorer(ScorerSpec(embedded_checkpoint(), detector, "cpu", EngineSpec("torch"), 4, 1, 6))
     sizes, rows = [], 0
     for number in range(WARM_UP + VIDEOS):
         file = files[number % len(files)]

@@ -14,7 +14,8 @@ from model.engines.half import HalfNetwork
 from model.engines.replay import Replay
 from model.errors import DeviceMemoryError
 
-CudaMode = Literal["eager", "graph", "compiled", "compiled-graph"]
+CudaMode = Literal["eager", "graph", "compiled", "compiled-graph", "tuned-graph"]
+"""Whether the network is compiled, with ``tuned`` by timing many kernels for minutes, and recorded as a graph."""
 MOST_SHAPES = 4
 """Recorded graphs are kept for this many shapes of batches; each holds its own feature maps."""
 
@@ -22,27 +23,19 @@ MOST_SHAPES = 4
 class CudaEngine:
     """A backbone in FP16, channels last; maps stay on the device, and a call returns before they are computed."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        device: str = "cuda",
-        mode: CudaMode = "compiled-graph",
-        *,
-        planes: bool = True,
-    ) -> None:
+    def __init__(self, backbone: Backbone, device: str = "cuda", mode: CudaMode = "compiled-graph") -> None:
         """Copy the weights to the device.
 
         Args:
             backbone: in single precision; it is not changed.
             device: ``cuda``, or ``cuda:N``.
-            mode: whether the network is compiled, and whether its kernels are recorded. Where it cannot be
-                compiled it runs as it is, with a warning that says why.
-            planes: compute 3-D convolutions as 2-D ones where they are.
+            mode: where the network cannot be compiled it runs as it is, with a warning that says why.
         """
         self.device = torch.device(device)
         torch.backends.cudnn.benchmark = True
-        self._network = HalfNetwork(backbone, planes=planes).to(self.device)
-        self._compiles = mode.startswith("compiled")
+        self._network = HalfNetwork(backbone).to(self.device)
+        self._compiles = mode.startswith(("compiled", "tuned"))
+        self._tuning = "max-autotune-no-cudagraphs" if mode.startswith("tuned") else "default"
         self._records = mode.endswith("graph")
         self._calls: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
         self.most_clips: int | None = None
@@ -73,7 +66,7 @@ class CudaEngine:
         return self._calls[clips.shape]
 
     def _compiled(self, clips: Tensor) -> Callable[[Tensor], Tensor]:
-        compiled: Callable[[Tensor], Tensor] = torch.compile(self._network, dynamic=False)
+        compiled: Callable[[Tensor], Tensor] = torch.compile(self._network, dynamic=False, mode=self._tuning)
         try:
             compiled(clips)
         except torch.cuda.OutOfMemoryError:

@@ -1,4 +1,9 @@
-"""A backbone rewritten for inference: norms folded into convolutions, 3-D convolutions as 2-D ones."""
+"""A backbone rewritten for inference: norms folded into convolutions, and 3-D layers as 2-D ones of the same values.
+
+A channels-last clip is, without a copy, a batch of images ``(B T, C, H, W)`` as well as one of series
+``(B, C, T, H W)``, and libraries are faster at those than at volumes. All layers of SlowFast have a kernel that is 1 in
+time or 1 in space, but the fast stem; :mod:`model.engines.stems` has both stems.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.backbones import Backbone
+from model.engines.stems import BlockStem
 
 _PAIRS = (
     ("conv", "norm"),
@@ -34,32 +40,36 @@ def folded(backbone: Backbone) -> Backbone:
 
 
 def in_planes(backbone: Backbone) -> Backbone:
-    """Replace, in place, each 3-D convolution that is one of images or of time series by :class:`PlaneConv`.
-
-    All of SlowFast's but the fast stem are.
-    """
+    """Replace, in place, each 3-D layer that a 2-D one can stand for."""
     for module in list(backbone.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Conv3d) and PlaneConv.can_be(child):
-                setattr(module, name, PlaneConv(child))
+            replaced = _in_planes(child)
+            if replaced is not None:
+                setattr(module, name, replaced)
     return backbone
 
 
-class PlaneConv(nn.Module):
-    """A 3-D convolution whose kernel is 1 in time or 1 in space, as a 2-D one or a matrix product.
+def _in_planes(layer: nn.Module) -> nn.Module | None:
+    if isinstance(layer, nn.MaxPool3d) and PlanePool.can_be(layer):
+        return PlanePool(layer)
+    if not isinstance(layer, nn.Conv3d):
+        return None
+    if BlockStem.can_be(layer):
+        return BlockStem(layer)
+    return PlaneConv(layer) if PlaneConv.can_be(layer) else None
 
-    A channels-last clip is, without a copy, a batch of images ``(B T, C, H, W)`` as well as one of series
-    ``(B, C, T, H W)``; 2-D kernels are faster than 3-D ones of the same size.
-    """
+
+class PlaneConv(nn.Module):
+    """A 3-D convolution whose kernel is 1 in time or 1 in space, as a 2-D one or a matrix product."""
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
-        self._kernel = tuple(int(size) for size in conv.kernel_size)
-        self._stride = tuple(int(step) for step in conv.stride)
-        assert not isinstance(conv.padding, str)
-        self._padding = tuple(int(size) for size in conv.padding)
-        self._dilation = tuple(int(step) for step in conv.dilation)
+        # pytorchvideo's are numpy's, which torch.compile does not understand.
+        self._kernel, self._stride, self._padding, self._dilation = (
+            tuple(int(size) for size in sizes)
+            for sizes in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+        )
 
     @staticmethod
     def can_be(conv: nn.Conv3d) -> bool:
@@ -91,3 +101,29 @@ class PlaneConv(nn.Module):
         in_time = (self._stride[0], 1), (self._padding[0], 0), (self._dilation[0], 1)
         found = functional.conv2d(clips.flatten(3), self.weight[:, :, :, 0], self.bias, *in_time)
         return found.unflatten(3, clips.shape[3:])
+
+
+class PlanePool(nn.Module):
+    """A 3-D maximum whose kernel is 1 in time, as a 2-D one: that of torch leaves the channels-last order."""
+
+    def __init__(self, pool: nn.MaxPool3d) -> None:
+        super().__init__()
+        self._kernel, self._stride, self._padding = (
+            tuple(int(size) for size in sizes[1:])
+            for sizes in (pool.kernel_size, pool.stride, pool.padding)  # type: ignore[index]
+        )
+
+    @staticmethod
+    def can_be(pool: nn.MaxPool3d) -> bool:
+        """Whether it leaves time alone, and says so for each axis."""
+        sizes = (pool.kernel_size, pool.stride, pool.padding)
+        plain = pool.dilation == 1 and not pool.ceil_mode and not pool.return_indices
+        if not plain or not all(isinstance(size, tuple | list) for size in sizes):
+            return False
+        return [size[0] for size in sizes] == [1, 1, 0]  # type: ignore[index]
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """As the ``nn.MaxPool3d`` that it was made from, for ``(B, C, T, H, W)`` in channels-last order."""
+        images = clips.permute(0, 2, 1, 3, 4).flatten(0, 1)
+        found = functional.max_pool2d(images, self._kernel, self._stride, self._padding)
+        return found.unflatten(0, (clips.shape[0], clips.shape[2])).permute(0, 2, 1, 3, 4)

@@ -17,6 +17,7 @@ import torch
 from model.backbones import Architecture, architecture_named
 from model.cost import count_cost, scene_size
 from tests.benchmarks.gpu_rows import (
+    TUNED,
     VARIANTS,
     Variant,
     engine_for,
@@ -91,11 +92,11 @@ def main(arguments: list[str] | None = None) -> int:
     ceilings = measure_ceilings(plan.device, plan.matrix_side, plan.copied_bytes)
     print(f"ceilings: {ceilings.flops_per_s / 1e12:.1f} TFLOP/s, {ceilings.bytes_per_s / 1e9:.0f} GB/s")
     report.add({"row": "ceilings", **asdict(ceilings)})
+    if options.profile:
+        first = plan.architectures[0]
+        print(profile_table(first, plan.sizes[first.name], plan.main_batch, plan.device))
     for what, measure in jobs(plan, ceilings):
         run_job(report, plan.seconds, what, measure)
-    if options.profile:
-        for architecture in plan.architectures:
-            print(profile_table(architecture, plan.sizes[architecture.name], plan.main_batch, plan.device))
     print(summary(report.rows))
     print(f"{report.elapsed_s():.0f} s, {len(report.rows)} rows, written to {report.out}")
     return 0
@@ -145,7 +146,8 @@ def jobs(plan: Plan, ceilings: Ceilings) -> list[Job]:
         for batch in plan.batches
         if architecture is not first or batch != plan.main_batch
     ]
-    return [*main, *parities, *scorer, *steps, *sweeps]
+    tuned = [_throughput(plan, first, TUNED, plan.main_batch, ceilings)] if plan.device.type == "cuda" else []
+    return [*main, *parities, *scorer, *steps, *sweeps, *tuned]
 
 
 def run_job(report: Report, seconds: float, what: str, measure: Callable[[], dict[str, Any]]) -> None:

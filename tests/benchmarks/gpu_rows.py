@@ -28,7 +28,6 @@ class Variant:
 
     name: str
     mode: CudaMode
-    planes: bool = True
     swept: bool = False
     """Whether it is measured at all batch sizes."""
 
@@ -37,9 +36,9 @@ VARIANTS = (
     Variant("eager", "eager", swept=True),
     Variant("graph", "graph", swept=True),
     Variant("compiled-graph", "compiled-graph"),
-    Variant("eager, 3-D convolutions", "eager", planes=False),
-    Variant("compiled-graph, 3-D convolutions", "compiled-graph", planes=False),
 )
+TUNED = Variant("tuned-graph", "tuned-graph")
+"""Measured last: its kernels are chosen for minutes."""
 
 
 def engine_for(architecture: Architecture, variant: Variant, device: torch.device) -> Engine:
@@ -50,9 +49,9 @@ def engine_for(architecture: Architecture, variant: Variant, device: torch.devic
 
 def _engine(backbone: Backbone, variant: Variant, device: torch.device) -> Engine:
     if device.type == "cuda":
-        if variant.mode.startswith("compiled"):
+        if variant.mode.startswith(("compiled", "tuned")):
             torch._dynamo.reset()  # shapes of the rows before would count against the limit of recompilations
-        return CudaEngine(backbone, str(device), variant.mode, planes=variant.planes)
+        return CudaEngine(backbone, str(device), variant.mode)
     return TorchEngine(backbone, str(device))
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from model.backbones import architecture_named
-from model.engines.folding import PlaneConv, folded, in_planes
+from model.engines.folding import PlaneConv, PlanePool, folded, in_planes
 from model.engines.half import HalfNetwork
+from model.engines.stems import BlockStem, block_weight, blocks_of
 from model.pathways import to_pathways
 
 
@@ -40,10 +41,58 @@ def test_folding_leaves_the_maps_and_no_norm(name: str, frames: int) -> None:
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
 
 
-def test_all_convolutions_of_slowfast_but_the_fast_stem_become_planes() -> None:
+def test_no_3d_layer_of_slowfast_is_left() -> None:
     rewritten = in_planes(folded(settled("slowfast_small")))
-    left = [module for module in rewritten.modules() if isinstance(module, nn.Conv3d)]
-    assert [tuple(module.kernel_size) for module in left] == [(5, 7, 7)]
+    kinds = [type(module) for module in rewritten.modules()]
+    assert nn.Conv3d not in kinds
+    assert nn.MaxPool3d not in kinds
+    assert kinds.count(BlockStem) == kinds.count(PlanePool) == 2
+
+
+@pytest.mark.parametrize("taps", [1, 3, 5])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_stem_over_blocks_is_the_stem(taps: int, bias: bool) -> None:
+    torch.manual_seed(2)
+    conv = nn.Conv3d(3, 10, (taps, 7, 7), (1, 2, 2), (taps // 2, 3, 3), bias=bias)
+    clips = torch.randn(2, 3, 8, 20, 28).to(memory_format=torch.channels_last_3d)
+    assert BlockStem.can_be(conv)
+    with torch.inference_mode():
+        expected, found = conv(clips), BlockStem(conv)(clips)
+    assert found.shape == (2, 10, 8, 10, 14)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_holds_its_four_pixels_and_its_weights_are_theirs() -> None:
+    """The pixel at row 4, column 7 is in block (2, 3), the upper right of it; two blocks of zeros come before."""
+    clips = torch.zeros(1, 3, 2, 8, 12)
+    clips[0, 1, 1, 4, 7] = 5.0
+    found = blocks_of(clips).nonzero().tolist()
+    assert found == [[1, 1 * 3 + 1, 2 + 2, 3 + 2]]
+    weight = torch.zeros(4, 3, 5, 7, 7)
+    weight[2, 1, 3, 6, 0] = 1.0  # tap 7 and 1 of the 8x8 kernel: block 3, lower; block 0, right
+    assert block_weight(weight).nonzero().tolist() == [[3 * 4 + 2, 3 * 3 + 1, 3, 0]]
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv3d(3, 8, (1, 7, 7), (2, 2, 2), (0, 3, 3)),
+        nn.Conv3d(3, 8, (1, 7, 7), (1, 2, 2), (0, 2, 2)),
+        nn.Conv3d(3, 8, (4, 7, 7), (1, 2, 2), (2, 3, 3)),
+        nn.Conv3d(5, 8, (1, 7, 7), (1, 2, 2), (0, 3, 3)),
+    ],
+)
+def test_another_stem_is_left(conv: nn.Conv3d) -> None:
+    assert not BlockStem.can_be(conv)
+
+
+def test_a_plane_maximum_is_the_maximum() -> None:
+    pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+    clips = torch.randn(2, 5, 4, 11, 14).to(memory_format=torch.channels_last_3d)
+    assert PlanePool.can_be(pool)
+    assert torch.equal(PlanePool(pool)(clips), pool(clips))
+    assert not PlanePool.can_be(nn.MaxPool3d((2, 3, 3), (1, 2, 2), (0, 1, 1)))
+    assert not PlanePool.can_be(nn.MaxPool3d(2))
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,12 @@ MODULES: dict[EngineName, tuple[str, ...]] = {
     "tensorrt-rtx": ("tensorrt_rtx_bindings",),
 }
 """What has to be installed for each."""
-FASTER_IN_ONNXRUNTIME: frozenset[str] = frozenset({"slowfast_r50"})
+FASTER_IN_ONNXRUNTIME: frozenset[str] = frozenset(
+    {"slowfast_r50", "slowfast_r50_8x8", "slowonly_r50", "acrn_slowfast_r50"}
+)
 """Architectures that onnxruntime runs faster than torch in float32 (``python -m tests.benchmarks.engines``).
 
-Where the processor computes in bf16 torch is faster for all of them.
+Where the processor computes in bf16 torch is faster for all of them. ACRN's backbone is that of the 8x8 network.
 """
 
 

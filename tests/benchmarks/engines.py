@@ -35,7 +35,7 @@ def engines_of(name: str, size: tuple[int, int]) -> dict[str, Engine]:
 
 
 def measure(name: str, clips: int, rounds: int) -> dict[str, float]:
-    """Median seconds a clip; the engines take turns, so that what else the machine does hits all of them."""
+    """Median seconds a clip, the engines taking turns, so that what else the machine does hits all of them."""
     architecture = architecture_named(name)
     size = scene_size(architecture)
     engines = engines_of(name, size)

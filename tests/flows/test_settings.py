@@ -47,6 +47,8 @@ def test_the_local_configuration_writes_out_the_defaults() -> None:
         ("archive: {path_pattern: '(?P<kamera>.*)'}", "and no other, has kamera"),
         ("decode: {segment_seconds: -3}", "decode.segment_seconds"),
         ("detect: {detector: given}", "needs boxes_csv"),
+        ("infer: {engine: onnx}", "infer.engine: Input should be 'auto', 'torch', 'onnxruntime', 'tensorrt'"),
+        ("infer: {engine_folder: x}", "infer.engine_folder: there is no such setting, perhaps engine_dir"),
         ("- a list", "expected a mapping"),
         ("a: [1", "settings.yaml"),
     ],

@@ -15,6 +15,7 @@ import pytest
 
 from flows.nightly.recompute import recompute_events
 from flows.settings import Settings, load_settings
+from model.errors import EngineArtifactError
 from storage import Store
 from storage.errors import ObjectWriteError
 
@@ -175,3 +176,26 @@ def test_a_disk_that_is_full_in_the_middle_ends_the_run_and_the_next_one_finishe
     again = run(reserve / "archive", tmp_path, Settings())
     assert 0 < again["frames_decoded"] < first_run[1]["frames_decoded"]
     same_results(first_run[0], tmp_path)
+
+
+def test_onnxruntime_finds_the_events_that_torch_finds(
+    first_run: tuple[Path, dict[str, Any]], reserve: Path, tmp_path: Path, run: Run, rows: Rows
+) -> None:
+    """To a keyframe: where torch computes in bf16 a probability differs in the third digit."""
+    engines = tmp_path / "engines"
+    settings = load_settings(None, {"infer": {"engine": "onnxruntime", "engine_dir": str(engines)}})
+    run(reserve / "archive", tmp_path / "store", settings)
+    expected, found = (
+        rows(store, "events").sort_values(["individual_id", "behaviour", "start_time"], ignore_index=True)
+        for store in (first_run[0], tmp_path / "store")
+    )
+    pd.testing.assert_frame_equal(
+        expected[["individual_id", "behaviour"]], found[["individual_id", "behaviour"]]
+    )
+    for moment in ("start_time", "end_time"):
+        assert ((expected[moment] - found[moment]).dt.total_seconds().abs() < 0.28).all()
+    (graph,) = engines.glob("*.onnx")
+    graph.write_bytes(graph.read_bytes()[:-1])
+    with pytest.raises(EngineArtifactError, match="does not match the digest"):
+        run(reserve / "archive", tmp_path / "other", settings)
+    assert not list((tmp_path / "other" / "detections").rglob("*.parquet"))  # and no video is to blame

@@ -77,3 +77,38 @@ def test_a_store_that_was_begun_otherwise(
     assert str(store) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert [path.name for path in store.iterdir()] == ["store.json"]
+
+
+def test_an_engine_that_is_not_installed_or_does_not_run_there(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**infer: str) -> str:
+        with pytest.raises(SettingsError) as error:
+            open_context(str(archive), str(tmp_path / "store"), load_settings(None, {"infer": infer}))
+        assert not (tmp_path / "store").exists()
+        return str(error.value)
+
+    assert "tensorrt-rtx runs on a CUDA device" in refused(engine="tensorrt-rtx", device="cpu")
+    monkeypatch.setattr("model.engines.choice.find_spec", lambda name: None)
+    assert "pip install 'aviaflow[onnx]'" in refused(engine="onnxruntime", device="cpu")
+
+
+def test_the_engine_travels_to_the_actors_and_is_in_no_digest(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("infer: {engine: onnxruntime, engine_dir: kept, device: cpu}")
+    own = load_settings(tmp_path / "a.yaml")
+    context = open_context(str(archive), str(tmp_path / "store"), own)
+    spec = context.scorer_spec(cpus=2)
+    assert (spec.engine.name, spec.engine.folder) == ("onnxruntime", tmp_path / "kept")
+    assert spec.batch_clips == 4
+    plain = open_context(str(archive), str(tmp_path / "store"), Settings())
+    assert plain.digests == context.digests
+    assert plain.scorer_spec(cpus=2).engine.folder is None
+
+
+def test_a_gpu_takes_larger_batches_unless_told(archive: Path, tmp_path: Path) -> None:
+    def batch(**infer: object) -> int:
+        settings = load_settings(None, {"infer": {"device": "cuda", **infer}})
+        return open_context(str(archive), str(tmp_path / "store"), settings).scorer_spec(2).batch_clips
+
+    assert batch() == 16
+    assert batch(batch_clips=3) == 3

@@ -85,7 +85,7 @@ def convolve_by_frame(
     found = functional.conv2d(
         by_tap.contiguous(memory_format=torch.channels_last), flat, None, stride[1:], padding[1:]
     )
-    return found.unflatten(0, (len(input), frames)).transpose(1, 2)
+    return torch.unflatten(found, 0, (len(input), frames)).transpose(1, 2)
 
 
 def stem_weight_gradient(

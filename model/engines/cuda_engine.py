@@ -52,7 +52,7 @@ class CudaEngine:
         with torch.cuda.device(self.device):
             while True:
                 try:
-                    parts = clips.split(self.most_clips or len(clips))
+                    parts = torch.split(clips, self.most_clips or len(clips))
                     return torch.cat([self._call_for(part)(part).float() for part in parts])
                 except torch.cuda.OutOfMemoryError as error:
                     self._take_less(clips, error)

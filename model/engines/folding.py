@@ -8,7 +8,9 @@ time or 1 in space, but the fast stem; :mod:`model.engines.stems` has both stems
 from __future__ import annotations
 
 import copy
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -95,12 +97,12 @@ class PlaneConv(nn.Module):
         found = functional.conv2d(
             images, self.weight[:, :, 0], self.bias, self._stride[1:], self._padding[1:], self._dilation[1:]
         )
-        return found.unflatten(0, (clips.shape[0], clips.shape[2])).permute(0, 2, 1, 3, 4)
+        return torch.unflatten(found, 0, (clips.shape[0], clips.shape[2])).permute(0, 2, 1, 3, 4)
 
     def _as_series(self, clips: Tensor) -> Tensor:
         in_time = (self._stride[0], 1), (self._padding[0], 0), (self._dilation[0], 1)
         found = functional.conv2d(clips.flatten(3), self.weight[:, :, :, 0], self.bias, *in_time)
-        return found.unflatten(3, clips.shape[3:])
+        return torch.unflatten(found, 3, clips.shape[3:])
 
 
 class PlanePool(nn.Module):
@@ -108,22 +110,22 @@ class PlanePool(nn.Module):
 
     def __init__(self, pool: nn.MaxPool3d) -> None:
         super().__init__()
-        self._kernel, self._stride, self._padding = (
-            tuple(int(size) for size in sizes[1:])
-            for sizes in (pool.kernel_size, pool.stride, pool.padding)  # type: ignore[index]
-        )
+        self._kernel, self._stride, self._padding = (sizes[1:] for sizes in _sizes(pool))
 
     @staticmethod
     def can_be(pool: nn.MaxPool3d) -> bool:
-        """Whether it leaves time alone, and says so for each axis."""
-        sizes = (pool.kernel_size, pool.stride, pool.padding)
+        """Whether it leaves time alone."""
         plain = pool.dilation == 1 and not pool.ceil_mode and not pool.return_indices
-        if not plain or not all(isinstance(size, tuple | list) for size in sizes):
-            return False
-        return [size[0] for size in sizes] == [1, 1, 0]  # type: ignore[index]
+        return plain and [sizes[0] for sizes in _sizes(pool)] == [1, 1, 0]
 
     def forward(self, clips: Tensor) -> Tensor:
         """As the ``nn.MaxPool3d`` that it was made from, for ``(B, C, T, H, W)`` in channels-last order."""
         images = clips.permute(0, 2, 1, 3, 4).flatten(0, 1)
         found = functional.max_pool2d(images, self._kernel, self._stride, self._padding)
-        return found.unflatten(0, (clips.shape[0], clips.shape[2])).permute(0, 2, 1, 3, 4)
+        return torch.unflatten(found, 0, (clips.shape[0], clips.shape[2])).permute(0, 2, 1, 3, 4)
+
+
+def _sizes(pool: nn.MaxPool3d) -> list[tuple[int, ...]]:
+    """Kernel, stride and padding, each for time, height and width."""
+    given: tuple[Any, ...] = (pool.kernel_size, pool.stride, pool.padding)
+    return [(size,) * 3 if isinstance(size, int) else tuple(int(one) for one in size) for size in given]

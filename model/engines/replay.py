@@ -17,7 +17,8 @@ class Replay:
     def __init__(self, call: Callable[[Tensor], Tensor], example: Tensor) -> None:
         """Record ``call`` for inputs of the example's shape and type, on the example's device."""
         self._input = example.clone()
-        current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        current = torch.cuda.current_stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(current)
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_CALLS):

@@ -46,8 +46,9 @@ class BlockStem(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """As the ``nn.Conv3d`` that it was made from, for ``(B, C, T, H, W)`` of even height and width."""
         found = functional.conv2d(blocks_of(clips), self.weight, self.bias)
-        by_tap = found.permute(0, 2, 3, 1).unflatten(3, (self._taps, -1))
-        summed = _sum_over_time(by_tap.unflatten(0, (clips.shape[0], clips.shape[2])), self._taps)
+        by_tap = torch.unflatten(found.permute(0, 2, 3, 1), 3, (self._taps, -1))
+        by_tap = torch.unflatten(by_tap, 0, (clips.shape[0], clips.shape[2]))
+        summed = _sum_over_time(by_tap, self._taps)
         return summed.permute(0, 4, 1, 2, 3)
 
 
@@ -69,7 +70,7 @@ def block_weight(weight: Tensor) -> Tensor:
     """Weight ``(K O, 16, 4, 4)`` over blocks of one ``(O, C, K, 7, 7)`` over pixels: an output for each frame of it."""
     outputs, channels, taps, *_ = weight.shape
     # The first row and column of the 8x8 kernel are zeros: 2 o + k - 3 is pixel k + 1 of the blocks from o - 2 on.
-    even = functional.pad(weight.detach(), (1, 0, 1, 0)).unflatten(3, (-1, BLOCK)).unflatten(5, (-1, BLOCK))
+    even = functional.pad(weight.detach(), (1, 0, 1, 0)).reshape(outputs, channels, taps, 4, BLOCK, 4, BLOCK)
     by_block = even.permute(2, 0, 4, 6, 1, 3, 5).flatten(2, 4).flatten(0, 1)
     filled = functional.pad(by_block, (0, 0, 0, 0, 0, CHANNELS - channels * BLOCK**2))
     assert filled.shape == (taps * outputs, CHANNELS, 4, 4)

@@ -52,7 +52,7 @@ class TensorRtEngine:
         trt = load(package)
         self._logger = new_logger(trt)
         with torch.cuda.device(self.device):
-            self._stream = torch.cuda.Stream()
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._runtime = trt.Runtime(self._logger)
             self._engine = self._runtime.deserialize_cuda_engine(content)
         if self._engine is None:
@@ -71,7 +71,7 @@ class TensorRtEngine:
             current = torch.cuda.current_stream()
             self._stream.wait_stream(current)
             with torch.cuda.stream(self._stream):
-                parts = clips.split(self._most_clips)
+                parts = torch.split(clips, self._most_clips)
                 maps = torch.cat([self._call_for(part)(part).float() for part in parts])
             current.wait_stream(self._stream)
             # The allocator must not give their memory away before the other stream is done with it.

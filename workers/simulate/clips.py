@@ -37,7 +37,8 @@ def sample_clips(
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    clips, boxes = [], []
+    clips: list[NDArray[np.uint8]] = []
+    boxes: list[NDArray[np.float32]] = []
     for number in range(-(-count // clips_per_camera)):
         camera = plan_camera(seed, number, 1, RECORDING_S)
         some = min(clips_per_camera, count - len(clips))

@@ -43,7 +43,7 @@ class Check:
 
 
 def run_checks(store: str | None = None) -> list[Check]:
-    """Look at Python, packages, processors, memory, decoders, device, weights and, if given, the store."""
+    """Look at Python, packages, processors, memory, decoders, device, engines, weights and, if given, the store."""
     checks: list[Callable[[], Check]] = [
         _python,
         _packages,
@@ -52,6 +52,7 @@ def run_checks(store: str | None = None) -> list[Check]:
         _disk,
         _decoders,
         _device,
+        _engines,
         _weights,
     ]
     results = [check() for check in checks]
@@ -117,6 +118,15 @@ def _device() -> Check:
     has_bf16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     speed = "with bfloat16" if has_bf16 else "without bfloat16, slower"
     return Check("device", "note", f"no CUDA device: the model runs on the processors, {speed}")
+
+
+def _engines() -> Check:
+    from model.engines.choice import MODULES, is_installed
+
+    there = [name for name in MODULES if is_installed(name)]
+    missing = [name for name in MODULES if name not in there]
+    rest = f"; not installed: {', '.join(missing)} (docs/engines.md)" if missing else ""
+    return Check("engines", "ok", ", ".join(there) + rest)
 
 
 def _weights() -> Check:

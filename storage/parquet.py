@@ -53,7 +53,8 @@ class Footer:
     details: Mapping[str, Any] = field(default_factory=dict)
     """Facts that only this kind of object has, as JSON values.
 
-    Of detections: the video, and where it was looked at.
+    Of detections: the video, and where it was looked at. Of a camera-day's tables: how many runs tried a quarantined
+    video whose process was ended.
     """
 
 

@@ -1,4 +1,7 @@
-"""Thin Ray shells around the stages: what runs in a process of its own, and with which limits."""
+"""Thin Ray shells around the stages: what runs in a process of its own, and with which limits.
+
+The tasks have no retries of Ray's: ``workers.retries`` tells a process that died of its video from a node that died.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class DecodeReport:
     """Time spent decoding, waiting for the consumer left out."""
 
 
-@ray.remote(max_retries=1, max_calls=1, num_cpus=1)
+@ray.remote(max_retries=0, max_calls=1, num_cpus=1)
 def decode_segment(
     segment: Segment, frame_size: tuple[int, int], limits: DecodeLimits
 ) -> Iterator[FrameChunk | DecodeReport]:
@@ -90,7 +93,7 @@ def _decode(
     yield DecodeReport(tally.frames_decoded, tally.decoder, busy_s)
 
 
-@ray.remote(max_retries=1, num_cpus=1)
+@ray.remote(max_retries=0, num_cpus=1)
 def probe_file(file: ArchiveFile, scratch: Scratch) -> Probe | Quarantined:
     """Read what the demuxer knows about one file."""
     from workers.errors import UnreadableVideoError
@@ -103,7 +106,7 @@ def probe_file(file: ArchiveFile, scratch: Scratch) -> Probe | Quarantined:
         return Quarantined(file, error.reason)
 
 
-@ray.remote(max_retries=1, num_cpus=1)
+@ray.remote(max_retries=0, num_cpus=1)
 def build_plates(
     recordings: list[Recording], frame_size: tuple[int, int], scratch: Scratch
 ) -> tuple[Plate, ...]:
@@ -119,7 +122,7 @@ def build_plates(
     return plates
 
 
-@ray.remote(max_retries=1, num_cpus=1)
+@ray.remote(max_retries=0, num_cpus=1)
 def survey_recording(
     recording: Recording,
     frame_size: tuple[int, int],
@@ -141,19 +144,25 @@ def survey_recording(
         return whole_video(recording, error.reason)  # the decoder quarantines it
 
 
-@ray.remote(max_retries=1, num_cpus=0)
+@ray.remote(max_retries=0, num_cpus=0)
 def clear_scratch(scratch: Scratch) -> int:
     """Remove the copies of videos on one node that nobody reads; returns how many."""
     return clear(scratch)
 
 
-@ray.remote(max_retries=2, num_cpus=1)
+@ray.remote(max_retries=0, num_cpus=1)
 def derive_day(job: DeriveJob) -> Derived:
     """Track and segment one camera-day and publish its tables."""
     return derive_camera_day(job)
 
 
-@ray.remote(max_restarts=-1, max_task_retries=-1)
+MAX_RESTARTS = 20
+"""Of one actor. Beyond, the camera-days under way fail, and others get new actors."""
+MAX_SCORE_RETRIES = 10
+"""Of one chunk: nothing in it ends an actor, so that a death is the node's or somebody's who killed it."""
+
+
+@ray.remote(max_restarts=MAX_RESTARTS, max_task_retries=MAX_SCORE_RETRIES)
 class InferenceActor:
     """Finds and scores individuals; holds weights and no state, so that a restart loses nothing."""
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class DeriveJob:
     """Of the ethogram, the tracking settings and the refiner."""
     refiner: Path | None
     """Weights of the refiner; it is used where all detections are of the checkpoint that it reads."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """For the footers of the tables, as JSON values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ def _footer(catalog: Catalog, job: DeriveJob, footers: Mapping[str, Footer], ref
         zone=job.zone,
         revision=revision,
         note="; ".join(notes),
+        details=job.details,
     )
 
 

@@ -87,6 +87,14 @@ class ScratchFullError(WorkerError):
     """There is no room for a local copy, and nobody who would make some."""
 
 
+class ProcessEndedError(WorkerError):
+    """A piece of work ended its process, each time that it was tried."""
+
+
+class UnstableClusterError(WorkerError):
+    """Nodes or actors of the cluster die faster than work gets done."""
+
+
 class ArchiveError(WorkerError):
     """The archive itself cannot be read."""
 

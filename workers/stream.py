@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import RayActorError, RayTaskError
 
 from model.errors import ModelError
 from storage.records import DetectionColumns
 from workers.actors import DecodeLimits, DecodeReport, decode_segment
-from workers.errors import NO_VIDEO_TO_BLAME, UnreadableVideoError
+from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError, UnreadableVideoError, UnstableClusterError
 from workers.messages import MIN_BEHAVIOUR_FPS, Plate, Recording
+from workers.retries import INTERRUPTED, Interruptions
 from workers.score import ScoredKeyframes, join_rows
 from workers.segments import Segment, keyframe_indices
 
@@ -62,26 +63,43 @@ class FailedVideo:
 
     recording: Recording
     reason: str
-
-
-@dataclass(slots=True)
-class _OpenSegment:
-    segment: Segment
-    items: Any
-    """Ray's generator of references."""
-    chunks_taken: int = 0
-    previous: Any = None
-    """Reference to the chunk before."""
+    may_pass: bool = False
+    """Whether it was its process that was ended, which need not happen another time."""
 
 
 @dataclass(slots=True, eq=False)
 class _OpenVideo:
     recording: Recording
-    unfinished: int
-    """Segments that are not decoded to their end, plus scorings under way."""
-    parts: list[ScoredKeyframes] = field(default_factory=list)
-    reports: list[DecodeReport] = field(default_factory=list)
+    segments: list[_OpenSegment] = field(default_factory=list)
+    unfinished: int = 0
+    """Segments that are not decoded and scored to their end."""
     failure: str | None = None
+    may_pass: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _OpenSegment:
+    """A segment, over all attempts to decode it; what was scored in one of them is not scored in the next."""
+
+    segment: Segment
+    video: _OpenVideo
+    interruptions: Interruptions
+    scored: dict[int, ScoredKeyframes] = field(default_factory=dict)
+    """By the number of the chunk that completed them."""
+    report: DecodeReport | None = None
+    scorings: int = 0
+    """Chunks that are with an actor."""
+    interruption: Exception | None = None
+    """What this attempt lost, and why."""
+    items: Any = None
+    """Ray's generator of references; None where nothing is being decoded."""
+    chunks_taken: int = 0
+    previous: Any = None
+    """Reference to the chunk before."""
+
+    def begin(self, items: Any) -> None:
+        """Start an attempt."""
+        self.items, self.chunks_taken, self.previous, self.interruption = items, 0, None, None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +107,9 @@ class _Scoring:
     """A chunk that is with an actor."""
 
     actor: int
-    video: _OpenVideo
+    opened: _OpenSegment
+    number: int
+    """Of the chunk in its segment."""
     chunks: tuple[Any, Any]
     """References to the chunk before and the chunk itself."""
 
@@ -112,36 +132,42 @@ class CameraDayStream:
         self._actors = actors
         self._load = [0] * len(actors)
         self._plates = ray.put(plates)
-        self._waiting = deque(s for r in recordings for s in segments[r.file.video_id])
         self._open: list[_OpenSegment] = []
         self._scoring: dict[Any, _Scoring] = {}
-        self._videos = {r.file.video_id: _OpenVideo(r, len(segments[r.file.video_id])) for r in recordings}
+        self._videos = {r.file.video_id: _opened(r, segments[r.file.video_id]) for r in recordings}
+        self._waiting = deque(opened for video in self._videos.values() for opened in video.segments)
 
     def __iter__(self) -> Iterator[ScoredVideo | FailedVideo]:
-        """Yield each video as it is finished."""
-        yield from self._finished()
-        while self._videos:
-            self._start_segments()
-            ready = self._wait()
-            for item in ready:
-                if item in self._scoring:
-                    self._take_scores(item)
-                else:
-                    self._take_decoded(next(o for o in self._open if o.items is item))
+        """Yield each video as it is finished.
+
+        Raises:
+            UnstableClusterError: nodes or actors die faster than work gets done.
+            StorageError, ScratchFullError: S3 does not answer, or there is no room for copies.
+        """
+        try:
             yield from self._finished()
+            while self._videos:
+                self._start_segments()
+                for item in self._wait():
+                    if item in self._scoring:
+                        self._take_scores(item)
+                    else:
+                        self._take_decoded(next(o for o in self._open if o.items is item))
+                yield from self._finished()
+        finally:
+            # The traceback of an error would keep decode tasks waiting to be taken, each on its processor.
+            for opened in self._open:
+                ray.cancel(opened.items, force=True)
 
     def _start_segments(self) -> None:
         while self._waiting and len(self._open) < self._limits.decode_workers:
-            segment = self._waiting.popleft()
-            video = self._videos.get(segment.recording.file.video_id)
-            if video is None or video.failure is not None:
-                if video is not None:
-                    video.unfinished -= 1
+            opened = self._waiting.popleft()
+            if opened.video.failure is not None:
+                opened.video.unfinished -= 1
                 continue
-            items = decode_segment.options(_generator_backpressure_num_objects=CHUNKS_AHEAD).remote(
-                segment, self._limits.frame_size, self._limits.decode
-            )
-            self._open.append(_OpenSegment(segment, items))
+            task = decode_segment.options(_generator_backpressure_num_objects=CHUNKS_AHEAD)
+            opened.begin(task.remote(opened.segment, self._limits.frame_size, self._limits.decode))
+            self._open.append(opened)
 
     def _wait(self) -> list[Any]:
         room = sum(self._load) < CHUNKS_PER_ACTOR * len(self._actors)
@@ -154,45 +180,51 @@ class CameraDayStream:
         return list(ready)
 
     def _take_decoded(self, opened: _OpenSegment) -> None:
-        """Pass the next chunk to the least loaded actor, or close the segment with its report."""
-        video = self._videos[opened.segment.recording.file.video_id]
+        """Pass the next chunk to the least loaded actor, or end the attempt with its report."""
         item = next(opened.items, None)
         if item is None:
             # The generator ended early, so the reference taken last holds the error instead of a chunk.
-            self._close(opened, video, decode_failure(opened.previous) or "the decoder ended early")
-            return
-        if opened.chunks_taken == opened.segment.chunk_count:
-            self._close_with_report(opened, video, item)
-            return
-        keyframes = opened.segment.keyframes_ready(opened.chunks_taken)
-        if keyframes is not None and video.failure is None:
-            actor = min(range(len(self._actors)), key=self._load.__getitem__)
-            behaviour = video.recording.probe.fps >= MIN_BEHAVIOUR_FPS
-            scored = self._actors[actor].score.remote(
-                opened.previous, item, keyframes, self._plates, behaviour
-            )
-            self._scoring[scored] = _Scoring(actor, video, (opened.previous, item))
-            self._load[actor] += 1
-            video.unfinished += 1
-        opened.previous = item
-        opened.chunks_taken += 1
+            self._end_attempt(opened, opened.previous)
+        elif opened.chunks_taken == opened.segment.chunk_count:
+            self._end_attempt(opened, item)
+        else:
+            self._hand_over(opened, item)
+            opened.previous = item
+            opened.chunks_taken += 1
 
-    def _close_with_report(self, opened: _OpenSegment, video: _OpenVideo, item: Any) -> None:
-        failure = decode_failure(item)
-        if failure is None:
-            video.reports.append(ray.get(item))
-        self._close(opened, video, failure)
+    def _hand_over(self, opened: _OpenSegment, item: Any) -> None:
+        number, video = opened.chunks_taken, opened.video
+        keyframes = opened.segment.keyframes_ready(number)
+        if keyframes is None or video.failure is not None or number in opened.scored:
+            return
+        actor = min(range(len(self._actors)), key=self._load.__getitem__)
+        behaviour = video.recording.probe.fps >= MIN_BEHAVIOUR_FPS
+        scored = self._actors[actor].score.remote(opened.previous, item, keyframes, self._plates, behaviour)
+        self._scoring[scored] = _Scoring(actor, opened, number, (opened.previous, item))
+        self._load[actor] += 1
+        opened.scorings += 1
 
-    def _close(self, opened: _OpenSegment, video: _OpenVideo, failure: str | None) -> None:
+    def _end_attempt(self, opened: _OpenSegment, last: Any) -> None:
         self._open.remove(opened)
-        video.unfinished -= 1
-        video.failure = video.failure or failure
+        try:
+            failure = decode_failure(last)
+            if failure is None:
+                found = ray.get(last)
+                opened.report = found if isinstance(found, DecodeReport) else None
+                failure = None if opened.report else "the decoder ended early"
+            opened.video.failure = opened.video.failure or failure
+        except INTERRUPTED as error:
+            opened.interruption = opened.interruption or error
+        opened.items = opened.previous = None
+        self._settle(opened)
 
     def _take_scores(self, scored: Any) -> None:
         scoring = self._scoring.pop(scored)
+        opened = scoring.opened
         self._load[scoring.actor] -= 1
-        scoring.video.unfinished -= 1
+        opened.scorings -= 1
         try:
+<<<<<<< HEAD
             part = ray.get(scored)
         except RayTaskError as error:
             if isinstance(error.cause, ModelError):
@@ -200,8 +232,37 @@ class CameraDayStream:
             failures = [decode_failure(chunk) for chunk in scoring.chunks if chunk is not None]
             unexpected = f"scoring failed unexpectedly: {type(error.cause).__name__}: {error.cause}"
             scoring.video.failure = scoring.video.failure or next(filter(None, failures), unexpected)
+=======
+            found = _scores_or_failure(scored, scoring.chunks)
+        except RayActorError as error:
+            uri = opened.video.recording.file.uri
+            raise UnstableClusterError(
+                f"{uri}: the actors that score it keep dying; run again when the cluster is stable"
+            ) from error
+        except INTERRUPTED as error:  # the chunk is lost, or the process that was to decode it died
+            opened.interruption = opened.interruption or error
+        else:
+            if isinstance(found, str):
+                opened.video.failure = opened.video.failure or found
+            else:
+                opened.scored[scoring.number] = found
+        self._settle(opened)
+
+    def _settle(self, opened: _OpenSegment) -> None:
+        """Where nothing of an attempt is under way any more: the segment is finished, or begins again."""
+        if opened.items is not None or opened.scorings:
+>>>>>>> 68e77de (Do again what a dead node took with it, and try a video whose process was ended in the next runs)
             return
-        scoring.video.parts.append(part)
+        video = opened.video
+        if opened.interruption is not None and video.failure is None:
+            try:
+                opened.interruptions.count(opened.interruption)
+            except ProcessEndedError:
+                video.failure, video.may_pass = PROCESS_ENDED, True
+            else:
+                self._waiting.appendleft(opened)
+                return
+        video.unfinished -= 1
 
     def _finished(self) -> Iterator[ScoredVideo | FailedVideo]:
         for video_id, video in list(self._videos.items()):
@@ -211,28 +272,54 @@ class CameraDayStream:
 
     def _outcome(self, video: _OpenVideo) -> ScoredVideo | FailedVideo:
         if video.failure is not None:
-            return FailedVideo(video.recording, video.failure)
-        parts = sorted(video.parts, key=lambda part: part.keyframes.first)
+            return FailedVideo(video.recording, video.failure, video.may_pass)
+        parts = [part for opened in video.segments for part in opened.scored.values()]
+        parts.sort(key=lambda part: part.keyframes.first)
+        reports = [opened.report for opened in video.segments if opened.report is not None]
         rows = join_rows(video.recording.file.video_id, [part.rows for part in parts], self._behaviours)
         return ScoredVideo(
             recording=video.recording,
             rows=rows,
             keyframes=sum(len(keyframe_indices(part.keyframes)) for part in parts),
-            frames_decoded=sum(report.frames_decoded for report in video.reports),
-            decoder=", ".join(sorted({report.decoder for report in video.reports})),
-            decode_s=sum(report.busy_s for report in video.reports),
+            frames_decoded=sum(report.frames_decoded for report in reports),
+            decoder=", ".join(sorted({report.decoder for report in reports})),
+            decode_s=sum(report.busy_s for report in reports),
             detect_s=sum(part.detect_s for part in parts),
             infer_s=sum(part.infer_s for part in parts),
         )
 
 
+def _opened(recording: Recording, segments: list[Segment]) -> _OpenVideo:
+    video = _OpenVideo(recording, unfinished=len(segments))
+    uri = recording.file.uri
+    video.segments += [_OpenSegment(segment, video, Interruptions(uri)) for segment in segments]
+    return video
+
+
+def _scores_or_failure(scored: Any, chunks: tuple[Any, Any]) -> ScoredKeyframes | str:
+    """What an actor made of a chunk and the one before, or why not, in words."""
+    try:
+        part: ScoredKeyframes = ray.get(scored)
+    except INTERRUPTED:
+        raise
+    except RayTaskError as error:
+        failures = [decode_failure(chunk) for chunk in chunks if chunk is not None]
+        unexpected = f"scoring failed unexpectedly: {type(error.cause).__name__}: {error.cause}"
+        return next(filter(None, failures), unexpected)
+    return part
+
+
 def decode_failure(item: Any) -> str | None:
     """Why a decode task failed, in words for the keeper of the archive; None where the item is whole.
 
-    Raises ``NO_VIDEO_TO_BLAME``: S3 does not answer, or the scratch disk is full.
+    Raises:
+        NO_VIDEO_TO_BLAME: S3 does not answer, or the scratch disk is full.
+        INTERRUPTED: the process or the node of the task died, or the item was lost.
     """
     try:
         ray.get(item)
+    except INTERRUPTED:
+        raise
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, NO_VIDEO_TO_BLAME):
@@ -241,9 +328,5 @@ def decode_failure(item: Any) -> str | None:
             return cause.reason
         if isinstance(cause, MemoryError):
             return NEEDS_MEMORY
-        if isinstance(cause, WorkerCrashedError):
-            return PROCESS_ENDED
         return f"decoding failed unexpectedly: {type(cause).__name__}: {cause}"
-    except WorkerCrashedError:
-        return PROCESS_ENDED
     return None

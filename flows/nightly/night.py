@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flows.cluster import clear_scratch_of_all_nodes
+from flows.nightly.attempts import TRIED_IN_RUNS, with_outlook
 from flows.nightly.context import RunContext
 from flows.nightly.failures import Failures, describe_damaged
 from flows.nightly.plan import (
@@ -31,7 +33,7 @@ from storage.parquet import Footer
 from storage.plates import PlateRecord
 from storage.records import VideoRecord
 from workers.derive import DeriveJob
-from workers.errors import NO_VIDEO_TO_BLAME
+from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError, UnstableClusterError
 from workers.messages import (
     MIN_BEHAVIOUR_FPS,
     ArchiveFile,
@@ -44,6 +46,9 @@ from workers.messages import (
 )
 from workers.scratch import forget, is_remote
 from workers.segments import plan_segments
+
+DERIVE_TRIES = 3
+"""Of tracking a camera-day, which reads no strange file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class Night:
         self.video_s = 0.0
         self.failures = Failures()
         self._failed: dict[CameraDay, list[VideoRecord]] = {}
+        self._tried_in_runs = dict(self.lookup.tried_in_runs)
         self._days = threading.BoundedSemaphore(context.settings.camera_days_at_once)
         self._lock = threading.Lock()
         self._actors: list[Any] = []
@@ -163,18 +169,20 @@ class Night:
         return tuple(bad.values())
 
     def _probe_files(self, files: Sequence[ArchiveFile]) -> list[Probe | Quarantined]:
-        import ray
-        from ray.exceptions import RayTaskError, WorkerCrashedError
+        from ray.exceptions import RayTaskError
 
         from workers.actors import probe_file
+        from workers.retries import Retried
 
         found: list[Probe | Quarantined] = []
-        references = [probe_file.remote(file, self.context.scratch) for file in files]
-        for file, reference in zip(files, references, strict=True):
+        tasks = [Retried(file.uri, partial(probe_file.remote, file, self.context.scratch)) for file in files]
+        for file, task in zip(files, tasks, strict=True):
+            self._tried_in_runs.pop(file.video_id, None)
             try:
-                found.append(ray.get(reference))
-            except WorkerCrashedError:
-                found.append(Quarantined(file, "reading its container ended the process twice"))
+                found.append(task.result())
+            except ProcessEndedError:
+                reason = self._may_pass(file, "reading its container ended the process twice")
+                found.append(Quarantined(file, reason))
             except RayTaskError as error:
                 if isinstance(error.cause, NO_VIDEO_TO_BLAME):
                     raise error.cause from None
@@ -210,10 +218,12 @@ class Night:
             StreamLimits(self.decode_workers, decode, size),
             len(self.context.ethogram.names),
         )
-        with self.clock.wall("decode and infer"):
+        with self.clock.wall("decode and infer"), self._pool_given_up_if_unstable():
             for outcome in stream:
                 if isinstance(outcome, FailedVideo):
-                    self._quarantine(plan.day, outcome.recording, outcome.reason)
+                    file, reason = outcome.recording.file, outcome.reason
+                    reason = self._may_pass(file, reason) if outcome.may_pass else reason
+                    self._quarantine(plan.day, outcome.recording, reason)
                 else:
                     self._store(plan.day, outcome, survey)
                 forget(outcome.recording.file, self.context.scratch)
@@ -222,9 +232,9 @@ class Night:
     def _survey(self, plan: DayPlan, todo: list[Recording], size: tuple[int, int]) -> Survey:
         """When something is there, by the stored plates, or by new ones, which are stored first."""
         import ray
-        from ray.exceptions import WorkerCrashedError
 
         from workers.actors import survey_recording
+        from workers.retries import Retried
         from workers.survey import whole_video
 
         settings, detector = self.context.settings.survey, self.context.detector
@@ -234,47 +244,46 @@ class Night:
             return Survey(plates, {r.file.video_id: whole_video(r, reason) for r in todo})
         finder = None if detector.name == "motion" else detector
         shared, scratch = ray.put(plates), self.context.scratch
+        gap_s = settings.max_iframe_gap_s
         looking = [
-            survey_recording.remote(recording, size, shared, finder, settings.max_iframe_gap_s, scratch)
-            for recording in todo
+            Retried(r.file.uri, partial(survey_recording.remote, r, size, shared, finder, gap_s, scratch))
+            for r in todo
         ]
         presence: dict[str, Presence] = {}
         for recording, found in zip(todo, looking, strict=True):
             try:
-                presence[recording.file.video_id] = ray.get(found)
-            except WorkerCrashedError:
+                presence[recording.file.video_id] = found.result()
+            except ProcessEndedError:
                 presence[recording.file.video_id] = whole_video(recording, "its I-frames end the process")
         return Survey(plates, presence)
 
     def _plates(self, plan: DayPlan, size: tuple[int, int]) -> tuple[Plate, ...]:
         """The stored plates, or new ones from the whole camera-day; a recording that ends a process is left out."""
-        import ray
-        from ray.exceptions import WorkerCrashedError
-
-        from workers.actors import build_plates
-
         catalog = self.context.catalog
         stored = catalog.read_plates(plan.day)
         if stored is not None and all(plate.noise.shape == size for plate in stored):
             return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in stored)
         plates: tuple[Plate, ...] = ()
         try:
-            plates = ray.get(build_plates.remote(list(plan.surveyed_with), size, self.context.scratch))
-        except WorkerCrashedError:
+            plates = self._new_plates(str(plan.day), list(plan.surveyed_with), size)
+        except ProcessEndedError:
             sound = [recording for recording in plan.surveyed_with if self._is_sound(recording, size)]
-            plates = ray.get(build_plates.remote(sound, size, self.context.scratch))
+            plates = self._new_plates(str(plan.day), sound, size)
         catalog.write_plates(plan.day, [PlateRecord(p.plate_id, p.regime, p.pixels, p.noise) for p in plates])
         return plates
 
-    def _is_sound(self, recording: Recording, size: tuple[int, int]) -> bool:
-        import ray
-        from ray.exceptions import WorkerCrashedError
-
+    def _new_plates(self, what: str, recordings: list[Recording], size: tuple[int, int]) -> tuple[Plate, ...]:
         from workers.actors import build_plates
+        from workers.retries import Retried
 
+        build = partial(build_plates.remote, recordings, size, self.context.scratch)
+        plates: tuple[Plate, ...] = Retried(what, build).result()
+        return plates
+
+    def _is_sound(self, recording: Recording, size: tuple[int, int]) -> bool:
         try:
-            ray.get(build_plates.remote([recording], size, self.context.scratch))
-        except WorkerCrashedError:
+            self._new_plates(recording.file.uri, [recording], size)
+        except ProcessEndedError:
             return False
         return True
 
@@ -287,6 +296,26 @@ class Night:
                 self._actors, engines = start_inference_actors(spec, self.actor_count)
                 notice("; ".join(engines))
         return self._actors
+
+    @contextmanager
+    def _pool_given_up_if_unstable(self) -> Iterator[None]:
+        """Let the next camera-day start actors of its own where these died too often."""
+        actors = self._actors
+        try:
+            yield
+        except UnstableClusterError:
+            with self._lock:
+                if self._actors is actors:
+                    self._actors = []
+            raise
+
+    def _may_pass(self, file: ArchiveFile, reason: str) -> str:
+        """Count this run as one that tried a video whose process was ended; returns the reason with that."""
+        _, stored = self.lookup.stored.get(file.video_id, (None, None))
+        is_same = stored is not None and stored.fingerprint == file.fingerprint
+        runs = 1 + (self.lookup.tried_in_runs.get(file.video_id, 0) if is_same else 0)
+        self._tried_in_runs[file.video_id] = runs
+        return with_outlook(reason, runs)
 
     def _quarantine(self, day: CameraDay, recording: Recording, reason: str) -> None:
         record = quarantined_record(
@@ -319,18 +348,21 @@ class Night:
             self.clock.busy("infer", scored.infer_s)
 
     def _derive(self, day: CameraDay, quarantined: tuple[VideoRecord, ...]) -> DayOutcome:
-        import ray
-
         from workers.actors import derive_day
+        from workers.retries import Retried
 
         check_lease(self.context.catalog.fs)
-        job = derive_job(self.context, day, quarantined)
+        tried = {v.video_id: self._tried_in_runs.get(v.video_id, 0) for v in quarantined}
+        details = {TRIED_IN_RUNS: {video_id: runs for video_id, runs in tried.items() if runs}}
+        job = derive_job(self.context, day, quarantined, details)
         with self.clock.wall("derive"):
-            derived = ray.get(derive_day.remote(job))
+            derived = Retried(str(day), partial(derive_day.remote, job), DERIVE_TRIES).result()
         return DayOutcome(day, derived.events, derived.individuals)
 
 
-def derive_job(context: RunContext, day: CameraDay, quarantined: tuple[VideoRecord, ...]) -> DeriveJob:
+def derive_job(
+    context: RunContext, day: CameraDay, quarantined: tuple[VideoRecord, ...], details: Mapping[str, Any]
+) -> DeriveJob:
     """What a camera-day is derived with under the settings of a run."""
     return DeriveJob(
         store=context.out,
@@ -341,6 +373,7 @@ def derive_job(context: RunContext, day: CameraDay, quarantined: tuple[VideoReco
         zone=context.settings.archive.zone,
         config_digest=context.digests.events,
         refiner=context.refiner,
+        details=details,
     )
 
 

@@ -6,9 +6,10 @@ import datetime as dt
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flows.errors import NothingToReadError
+from flows.nightly.attempts import MOST_RUNS, tried_in_runs
 from flows.nightly.digests import Digests
 from flows.settings import ArchiveSettings
 from storage.catalog import Catalog, video_of
@@ -34,13 +35,15 @@ class Lookup:
     places: Mapping[str, tuple[CameraDay, ...]]
     """Where the store has them, by id: several camera-days where a file has come to belong to another."""
     new: tuple[ArchiveFile, ...]
-    """Files that the store does not know, or knows with other content, or that are to be made again."""
+    """Files that the store does not know, or knows with other content, or that are to be made or tried again."""
     unsettled: tuple[CameraDay, ...]
     """Camera-days whose tables are not what their detections and these settings give."""
     renamed: Mapping[str, str]
     """Stored videos whose file is gone while another one has its content: that one's id, by the stored one's."""
     outdated: int
     """Videos made with another model or other settings, which only ``--reprocess`` makes again."""
+    tried_in_runs: Mapping[str, int] = field(default_factory=dict)
+    """Runs that tried a video whose process was ended each time, by id."""
     damaged: tuple[str, ...] = ()
     """Stored objects that cannot be used and hence count as absent: where and why, a line each."""
 
@@ -79,6 +82,8 @@ class StoredDay:
     """Of its detections, by video id."""
     quarantined: tuple[VideoRecord, ...]
     """As its table of videos names them."""
+    tried_in_runs: Mapping[str, int]
+    """Runs that tried those of them whose process was ended each time, by id."""
     is_settled: bool
     """Whether its tables are what its detections and these settings give."""
 
@@ -90,7 +95,7 @@ def stored_day(catalog: Catalog, day: CameraDay, digests: Digests) -> StoredDay:
     quarantined = stored_quarantined(catalog, day, tables)
     wanted = revision_of(catalog, day, footers, quarantined, digests.events, digests.max_gap_s)
     is_settled = len(tables) == len(CAMERA_DAY_TABLES) and {t.revision for t in tables.values()} == {wanted}
-    return StoredDay(footers, tuple(quarantined), is_settled)
+    return StoredDay(footers, tuple(quarantined), tried_in_runs(tables), is_settled)
 
 
 def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -> Lookup:
@@ -104,12 +109,13 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         raise NothingToReadError(f"{archive}: holds no file that looks like a video")
     stored: dict[str, tuple[CameraDay, VideoRecord]] = {}
     places: defaultdict[str, dict[CameraDay, None]] = defaultdict(dict)
-    unsettled, outdated = [], set()
+    unsettled, outdated, tried = [], set(), dict[str, int]()
     for day in catalog.camera_days():
         held = stored_day(catalog, day, digests)
         for video in [*map(video_of, held.footers.values()), *held.quarantined]:
             stored[video.video_id] = (day, video)
             places[video.video_id][day] = None
+        tried |= held.tried_in_runs
         outdated |= {v for v, footer in held.footers.items() if not digests.made(footer)}
         if not held.is_settled:
             unsettled.append(day)
@@ -119,6 +125,7 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         if file.video_id not in stored
         or stored[file.video_id][1].fingerprint != file.fingerprint
         or len(places[file.video_id]) > 1
+        or 0 < tried.get(file.video_id, 0) < MOST_RUNS
         or (reprocess and (file.video_id in outdated or stored[file.video_id][1].status != "done"))
     )
     renamed = _renamed(files, stored)
@@ -130,6 +137,7 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         new=new,
         unsettled=tuple(sorted(twice.union(unsettled))),
         renamed=renamed,
+        tried_in_runs=tried,
         damaged=tuple(reason for _, reason in sorted(catalog.damaged.items())),
         outdated=len(outdated & {file.video_id for file in files}),
     )

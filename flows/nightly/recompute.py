@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from flows.errors import SettingsError
+from flows.nightly.attempts import TRIED_IN_RUNS, tried_in_runs
 from flows.nightly.context import refiner_of, tracking_of
 from flows.nightly.digests import events_digest
 from flows.nightly.plan import stored_quarantined
@@ -86,5 +87,7 @@ def _derive_all(
         check_lease(catalog.fs)
         tables = catalog.camera_day_footers(day)
         quarantined = tuple(stored_quarantined(catalog, day, tables))
-        derived.append(derive_camera_day(job(day=day, quarantined=quarantined, zone=zone_of(day.site))))
+        details = {TRIED_IN_RUNS: tried_in_runs(tables)}
+        one = job(day=day, quarantined=quarantined, zone=zone_of(day.site), details=details)
+        derived.append(derive_camera_day(one))
     return derived

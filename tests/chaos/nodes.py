@@ -1,6 +1,6 @@
 """A Ray cluster of two nodes on this machine, one of which is killed and replaced.
 
-``python -m tests.chaos.nodes SEED FILE`` is the process that owns it, since Ray starts nodes from a main thread only;
+``python -m tests.chaos.nodes SEED NOTES`` is the process that owns it, since Ray starts nodes from a main thread only;
 it ends when its standard input does.
 """
 

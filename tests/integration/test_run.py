@@ -127,6 +127,25 @@ def test_bad_files_are_quarantined_and_the_good_ones_done(reserve: Path, tmp_pat
     assert again["frames_decoded"] == 0
 
 
+def test_a_video_whose_process_was_ended_is_tried_again_by_the_runs_after(
+    first_run: tuple[Path, dict[str, Any]], reserve: Path, tmp_path: Path, run: Run, same_results: Same
+) -> None:
+    patient = Settings()
+    decode = patient.decode.model_copy(update={"stall_seconds": 0.001})
+    hasty, store = patient.model_copy(update={"decode": decode}), tmp_path / "store"
+    for runs in (1, 2):
+        summary = run(reserve / "archive", store, hasty)
+        assert {video["status"] for video in summary["videos"]} == {"quarantined"}
+        for video in summary["videos"]:
+            assert "ended twice: it made no progress" in video["reason"]
+            assert video["reason"].endswith(f"; the next run tries it again ({runs} of 3 did)")
+        recompute_events(str(store), patient)  # which forgets nothing of that
+    summary = run(reserve / "archive", store, patient)
+    assert {(video["status"], video["reason"]) for video in summary["videos"]} == {("done", "")}
+    same_results(first_run[0], store)
+    assert run(reserve / "archive", store, patient)["camera_days"] == 0
+
+
 def test_a_late_video_uses_the_stored_plates_and_leaves_the_others_alone(
     reserve: Path, tmp_path: Path, run: Run
 ) -> None:

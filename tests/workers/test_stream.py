@@ -1,9 +1,10 @@
-"""The stream: what is scored, in which order, and what happens when a decoder dies."""
+"""The stream: what is scored, in which order, and what happens when a decoder, a node or an actor dies."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from ray.exceptions import NodeDiedError, ObjectLostError
 
 import workers.stream as stream_module
 from flows.cluster import ray_cluster
 from storage.records import EMBEDDING_SIZE, DetectionColumns
 from workers.actors import DecodeLimits, DecodeReport
-from workers.errors import DamagedVideoError
+from workers.errors import DamagedVideoError, UnstableClusterError
 from workers.messages import FrameChunk, GridSpan
 from workers.score import ScoredKeyframes
 from workers.scratch import Scratch
@@ -33,17 +35,27 @@ def _cluster() -> Iterator[None]:
         yield
 
 
-@ray.remote(max_calls=1, max_retries=1)
+def attempt(segment: Segment) -> int:
+    """Which attempt at the segment this is, from 1."""
+    marks = Path(f"{segment.recording.file.path}.{segment.recording.file.video_id}.{segment.keyframes.first}")
+    with marks.open("a") as file:
+        file.write(".")
+    return len(marks.read_text())
+
+
+@ray.remote(max_calls=1, max_retries=0)
 def decode_numbers(segment: Segment, size: tuple[int, int], limits: DecodeLimits) -> Iterator[Any]:
-    """Frames whose pixels are their grid index; videos of some names fail in the second chunk, once only once."""
+    """Frames whose pixels are their grid index; videos of some names fail in the second chunk, some only at first."""
     name = segment.recording.file.video_id
     for first in range(segment.frames.first, segment.frames.stop, CHUNK_FRAMES):
-        if first > segment.frames.first:
+        if first == segment.frames.first + CHUNK_FRAMES:
             if name == "bad":
                 raise DamagedVideoError("the pictures end here", "bad.mp4")
-            if name == "dead" or (name == "once" and not Path(segment.recording.file.path).exists()):
-                Path(segment.recording.file.path).touch()
+            number = attempt(segment) if name in ("once", "moving") else 0
+            if name == "dead" or (name, number) in (("once", 1), ("moving", 2)):
                 os.kill(os.getpid(), signal.SIGALRM)
+            if name == "nodes" or (name == "moving" and number < 4):
+                raise NodeDiedError("the node that it ran on is dead")
             if name == "large":
                 raise MemoryError
             if name == "odd":
@@ -54,9 +66,19 @@ def decode_numbers(segment: Segment, size: tuple[int, int], limits: DecodeLimits
     yield DecodeReport(len(range(segment.frames.first, segment.frames.stop)), "decord", 0.5)
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)
 class OneBoxPerKeyframe:
-    """Checks that each clip is whole, and returns one box whose height tells the pixel of the keyframe."""
+    """Checks that each clip is whole, and returns one box whose height tells the pixel of the keyframe.
+
+    Chunks of a video called "lost" are not to be had the first time; one called "deadly" ends the process.
+    """
+
+    def __init__(self) -> None:
+        self._scored: list[tuple[str, int]] = []
+
+    def scored(self) -> list[tuple[str, int]]:
+        """Video and first frame of the chunks that were scored, in order."""
+        return self._scored
 
     def score(
         self,
@@ -67,6 +89,11 @@ class OneBoxPerKeyframe:
         behaviour: bool,
     ) -> ScoredKeyframes:
         """One row per keyframe."""
+        if chunk.video_id == "deadly":
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._scored.append((chunk.video_id, chunk.first_grid))
+        if chunk.video_id == "lost" and self._scored.count(self._scored[-1]) == 1:
+            raise ObjectLostError("ab" * 28, None, "")
         joined = chunk.frames if previous is None else np.concatenate([previous.frames, chunk.frames])
         first = chunk.first_grid if previous is None else previous.first_grid
         grid = np.array(keyframe_indices(keyframes))
@@ -88,12 +115,16 @@ class OneBoxPerKeyframe:
 
 
 def recording(name: str, fps: float = 30.0, path: Path | None = None) -> Any:
-    file = SimpleNamespace(video_id=name, path=str(path or "/dev/null"))
+    file = SimpleNamespace(video_id=name, path=str(path), uri=f"{name}.mp4")
     return SimpleNamespace(file=file, probe=SimpleNamespace(fps=fps))
 
 
 def outcomes(
-    monkeypatch: pytest.MonkeyPatch, names: list[str], fps: float = 30.0, path: Path | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    fps: float = 30.0,
+    path: Path | None = None,
+    actor: Any = None,
 ) -> dict[str, Any]:
     monkeypatch.setattr(stream_module, "decode_segment", decode_numbers)
     recordings = [recording(name, fps, path) for name in names]
@@ -104,7 +135,8 @@ def outcomes(
         ]
         for r in recordings
     }
-    stream = CameraDayStream(segments, recordings, (), [OneBoxPerKeyframe.remote()], LIMITS, 2)
+    actors = [actor or OneBoxPerKeyframe.remote()]
+    stream = CameraDayStream(segments, recordings, (), actors, LIMITS, 2)
     return {outcome.recording.file.video_id: outcome for outcome in stream}
 
 
@@ -112,10 +144,8 @@ def test_every_keyframe_is_scored_once_in_order_from_its_own_frame(monkeypatch: 
     done = outcomes(monkeypatch, ["one", "two"])
     for name in ("one", "two"):
         video = done[name]
-        assert isinstance(video, ScoredVideo)
-        assert video.rows.frame.tolist() == list(range(0, 300, 4))
-        np.testing.assert_allclose(video.rows.xyxy[:, 3] * 255, video.rows.frame % 251, atol=1e-3)
-        assert (video.keyframes, video.frames_decoded, video.decode_s) == (75, 208 + 108, 1.0)
+        assert_whole(video)
+        assert video.decode_s == 1.0
 
 
 @pytest.mark.parametrize(
@@ -132,6 +162,7 @@ def test_a_decoder_that_fails_costs_its_video_and_no_other(
 ) -> None:
     done = outcomes(monkeypatch, ["one", name, "two"])
     assert isinstance(done[name], FailedVideo)
+    assert done[name].may_pass is (name == "dead")
     assert reason in done[name].reason
     assert isinstance(done["one"], ScoredVideo)
     assert isinstance(done["two"], ScoredVideo)
@@ -140,12 +171,61 @@ def test_a_decoder_that_fails_costs_its_video_and_no_other(
 def test_a_decoder_that_dies_once_costs_a_retry_and_no_row(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    died = tmp_path / "died"
-    done = outcomes(monkeypatch, ["one", "once"], path=died)
-    assert died.exists()
+    done = outcomes(monkeypatch, ["one", "once"], path=tmp_path / "died")
+    assert (tmp_path / "died.once.0").read_text() == ".."
     for name in ("one", "once"):
-        assert done[name].rows.frame.tolist() == list(range(0, 300, 4))
-        np.testing.assert_allclose(done[name].rows.xyxy[:, 3] * 255, done[name].rows.frame % 251, atol=1e-3)
+        assert_whole(done[name])
+
+
+def assert_whole(video: Any) -> None:
+    """All rows of a video are there once, in order, each from its own frame."""
+    assert isinstance(video, ScoredVideo)
+    assert video.rows.frame.tolist() == list(range(0, 300, 4))
+    np.testing.assert_allclose(video.rows.xyxy[:, 3] * 255, video.rows.frame % 251, atol=1e-3)
+    assert (video.keyframes, video.frames_decoded) == (75, 208 + 108)
+
+
+def test_nodes_that_die_cost_neither_a_video_nor_a_row_nor_a_chunk_scored_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    actor = OneBoxPerKeyframe.remote()
+    done = outcomes(monkeypatch, ["one", "moving"], path=tmp_path / "tries", actor=actor)
+    assert (tmp_path / "tries.moving.0").read_text() == "...."
+    assert_whole(done["one"])
+    assert_whole(done["moving"])
+    scored = ray.get(actor.scored.remote())
+    firsts = {name: sorted(first for video, first in scored if video == name) for name in ("one", "moving")}
+    assert firsts["moving"] == firsts["one"]
+
+
+def test_a_chunk_that_was_lost_before_it_was_scored_is_decoded_and_scored_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    actor = OneBoxPerKeyframe.remote()
+    done = outcomes(monkeypatch, ["lost", "one"], actor=actor)
+    assert_whole(done["lost"])
+    assert_whole(done["one"])
+    scored = [video for video, _ in ray.get(actor.scored.remote())]
+    assert scored.count("lost") > scored.count("one")
+
+
+def test_a_cluster_whose_nodes_keep_dying_is_no_video_to_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnstableClusterError, match=r"nodes that worked on it died .* run again"):
+        outcomes(monkeypatch, ["nodes"])
+
+
+def test_actors_that_keep_dying_are_no_video_to_quarantine_and_leave_no_decoder_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(
+        UnstableClusterError, match="the actors that score it keep dying; run again"
+    ) as raised:
+        outcomes(monkeypatch, ["deadly"])
+    until_s = time.monotonic() + 30.0
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < until_s, "decoders wait for somebody who takes their chunks"
+        time.sleep(0.1)
+    assert raised.value.__traceback__ is not None  # which holds the stream
 
 
 def test_slow_video_is_detected_and_its_behaviour_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:

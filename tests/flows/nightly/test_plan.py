@@ -6,17 +6,20 @@ import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from flows.nightly.attempts import MOST_RUNS, TRIED_IN_RUNS
 from flows.nightly.digests import Digests
 from flows.nightly.failures import describe_damaged
 from flows.nightly.night import video_record
-from flows.nightly.plan import DayPlan, look_up, plan_days
+from flows.nightly.plan import DayPlan, look_up, plan_days, quarantined_record
 from flows.settings import ArchiveSettings
 from storage.catalog import Catalog, video_details
 from storage.filesystem import open_filesystem
-from storage.layout import CameraDay, detections_path
+from storage.layout import CAMERA_DAY_TABLES, CameraDay, detections_path
 from storage.parquet import Footer
 from workers.archive import list_archive, place_recording
 from workers.messages import ArchiveFile, Presence, Probe, Quarantined
@@ -119,6 +122,33 @@ def test_what_cannot_be_read_today_keeps_the_result_of_the_same_content(tmp_path
     )
     assert made[base].quarantined == ()
     assert [video.video_id for video in made[base].done] == [done.video_id]
+
+
+def quarantined(catalog: Catalog, file: ArchiveFile, details: dict[str, Any]) -> None:
+    """Store a camera-day whose one video could not be used."""
+    record = quarantined_record(file, "why", "east", dt.datetime(2026, 3, 1, 10, tzinfo=dt.UTC), "path", None)
+    rows = {table: [record] if table == "videos" else [] for table in CAMERA_DAY_TABLES}
+    footer = Footer("", "", "", DIGESTS.events, NAMES, "UTC", details=details)
+    catalog.write_camera_day(CameraDay("marsh", "east", DAY), rows, footer)
+
+
+@pytest.mark.parametrize(
+    ("details", "is_tried_again"),
+    [
+        ({TRIED_IN_RUNS: 1}, True),
+        ({TRIED_IN_RUNS: MOST_RUNS - 1}, True),
+        ({TRIED_IN_RUNS: MOST_RUNS}, False),
+        ({}, False),
+    ],
+)
+def test_a_video_whose_process_was_ended_is_tried_again_a_bounded_number_of_times_and_a_bad_file_is_not(
+    tmp_path: Path, details: dict[str, int], is_tried_again: bool
+) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    file = write(archive, "marsh/east/east_20260301T100000Z.mp4", "content")
+    quarantined(catalog, file, {name: {file.video_id: runs} for name, runs in details.items()})
+    assert look_up(str(archive), catalog, DIGESTS, False).new == ((file,) if is_tried_again else ())
+    assert look_up(str(archive), catalog, DIGESTS, True).new == (file,)
 
 
 def renamed(archive: Path, catalog: Catalog) -> tuple[ArchiveFile, ArchiveFile]:

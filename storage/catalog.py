@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,10 @@ from storage.errors import CorruptObjectError, PathValueError, PinnedValueError
 from storage.filesystem import LocalFilesystem, StoreFilesystem
 from storage.layout import (
     CAMERA_DAY_TABLES,
-    DETECTIONS,
     STORE_JSON,
+    TABLES,
     CameraDay,
+    ObjectPath,
     detections_folder,
     detections_path,
     parse_or_none,
@@ -143,26 +144,41 @@ class Catalog:
 
     def camera_days(self) -> list[CameraDay]:
         """Camera-days that have detections or tables, sorted."""
-        entries = [entry for table in (DETECTIONS, *CAMERA_DAY_TABLES) for entry in self.fs.list(table)]
-        parsed = [parse_or_none(entry.path) for entry in entries]
-        return sorted({found.day for found in parsed if found is not None})
+        return sorted({found.day for table in TABLES for found in self._listed(table).values()})
+
+    def snapshot(self) -> Snapshot:
+        """All footers of the store, each read once, and all of them in parallel."""
+        places = {path: found for table in TABLES for path, found in self._listed(table).items()}
+        detections: dict[CameraDay, dict[str, Footer]] = {place.day: {} for place in places.values()}
+        tables: dict[CameraDay, dict[str, Footer]] = {day: {} for day in detections}
+        for place, footer in self._usable(places):
+            if place.video_id is None:
+                tables[place.day][place.table] = footer
+            else:
+                detections[place.day][place.video_id] = footer
+        return Snapshot(self, detections, tables)
 
     def finished_detections(self, day: CameraDay) -> dict[str, Footer]:
         """Footers of the detections of one camera-day, by video id. Objects that cannot be used are left out, so that
         they are made again, and noted in ``damaged``.
         """
-        listed = [entry.path for entry in self.fs.list(detections_folder(day))]
-        parsed = {path: found for path in listed if (found := parse_or_none(path)) is not None}
-        found_ones = {}
-        for path, footer in zip(parsed, find_footers(self.fs, list(parsed), self.damaged), strict=True):
+        usable = self._usable(self._listed(detections_folder(day)))
+        return {str(place.video_id): footer for place, footer in usable}
+
+    def _listed(self, folder: str) -> dict[str, ObjectPath]:
+        listed = [entry.path for entry in self.fs.list(folder)]
+        return {path: found for path in listed if (found := parse_or_none(path)) is not None}
+
+    def _usable(self, places: Mapping[str, ObjectPath]) -> Iterator[tuple[ObjectPath, Footer]]:
+        """Objects that can be used, with their footers; the others are noted in ``damaged``."""
+        for path, footer in zip(places, find_footers(self.fs, list(places), self.damaged), strict=True):
             if footer is None:
                 continue
-            video_id = str(parsed[path].video_id)
-            if problem := _problem_of(footer, video_id):
+            video_id = places[path].video_id
+            if video_id is not None and (problem := _problem_of(footer, video_id)):
                 self.damaged[path] = f"{self.fs.uri}/{path}: {problem}"
             else:
-                found_ones[video_id] = footer
-        return found_ones
+                yield places[path], footer
 
     def camera_day_footers(self, day: CameraDay) -> dict[str, Footer]:
         """Footers of a camera-day's tables, by table; those absent or unreadable are left out."""
@@ -223,6 +239,33 @@ class Catalog:
         except FileNotFoundError:
             return None
         return plates_from_bytes(data, f"{self.fs.uri}/{path}")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a store held at one moment, for those who look at all of it."""
+
+    catalog: Catalog
+    detections: Mapping[CameraDay, Mapping[str, Footer]]
+    """Footers of the detections that can be used, by camera-day and video id."""
+    tables: Mapping[CameraDay, Mapping[str, Footer]]
+    """Footers of the tables that can be used, by camera-day and table."""
+
+    def camera_days(self) -> list[CameraDay]:
+        """As ``Catalog.camera_days``."""
+        return sorted(self.detections)
+
+    def finished_detections(self, day: CameraDay) -> Mapping[str, Footer]:
+        """As ``Catalog.finished_detections``."""
+        return self.detections.get(day, {})
+
+    def camera_day_footers(self, day: CameraDay) -> Mapping[str, Footer]:
+        """As ``Catalog.camera_day_footers``."""
+        return self.tables.get(day, {})
+
+    def read_records(self, table: str, day: CameraDay) -> list[Any]:
+        """As ``Catalog.read_records``; the rows are read now."""
+        return self.catalog.read_records(table, day)
 
 
 def video_details(record: VideoRecord, spans_s: Sequence[tuple[float, float]]) -> dict[str, Any]:

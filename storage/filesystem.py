@@ -195,10 +195,10 @@ class LocalFilesystem:
 
     def list(self, folder: str) -> list[ObjectEntry]:
         """All objects below a folder, without ``.staging``."""
-        base = self.root / folder
+        base, root = self.root / folder, f"{self.root}".rstrip("/") + "/"
         entries = [
             ObjectEntry(
-                Path(entry.path).relative_to(self.root).as_posix(),
+                entry.path.removeprefix(root),
                 stat.st_size,
                 f"{stat.st_mtime_ns}-{stat.st_ino}-{stat.st_size}",
                 dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC),

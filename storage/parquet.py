@@ -128,10 +128,13 @@ def find_footers(
                 damaged[path] = str(error)
             return None
 
-    if len(paths) < 2:
-        return [find(path) for path in paths]
-    with ThreadPoolExecutor(min(FOOTER_THREADS, len(paths))) as pool:
-        return list(pool.map(find, paths))
+    # A task for each thread: with one for each of thousands of objects half of the time would go to the tasks.
+    share = max(1, -(-len(paths) // FOOTER_THREADS))
+    parts = [paths[start : start + share] for start in range(0, len(paths), share)]
+    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+        return [
+            footer for part in pool.map(lambda part: [find(path) for path in part], parts) for footer in part
+        ]
 
 
 def read_table(fs: StoreFilesystem, path: str) -> pa.Table:

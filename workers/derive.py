@@ -20,7 +20,7 @@ import numpy as np
 
 from model.ethogram import Ethogram
 from model.refiner import Refiner, load_refiner
-from storage.catalog import Catalog, video_of
+from storage.catalog import Catalog, Snapshot, video_of
 from storage.filesystem import open_filesystem
 from storage.layout import CameraDay
 from storage.parquet import Footer
@@ -98,7 +98,7 @@ def fitting_refiner(path: Path | None, footers: Iterable[Footer]) -> tuple[Refin
 
 
 def revision_of(
-    catalog: Catalog,
+    catalog: Catalog | Snapshot,
     day: CameraDay,
     footers: Mapping[str, Footer],
     quarantined: Sequence[VideoRecord],
@@ -118,7 +118,7 @@ def revision_of(
 
 
 def day_before(
-    catalog: Catalog, day: CameraDay, footers: Mapping[str, Footer], max_gap_s: float
+    catalog: Catalog | Snapshot, day: CameraDay, footers: Mapping[str, Footer], max_gap_s: float
 ) -> CameraDay | None:
     """The previous date of the camera, if it is tracked and its recordings meet those of this date."""
     before = dataclasses.replace(day, date=day.date - dt.timedelta(days=1))

@@ -12,7 +12,7 @@ from flows.errors import NothingToReadError
 from flows.nightly.attempts import MOST_RUNS, tried_in_runs
 from flows.nightly.digests import Digests
 from flows.settings import ArchiveSettings
-from storage.catalog import Catalog, video_of
+from storage.catalog import Catalog, Snapshot, video_of
 from storage.layout import CAMERA_DAY_TABLES, CameraDay
 from storage.parquet import Footer
 from storage.records import VideoRecord
@@ -88,7 +88,7 @@ class StoredDay:
     """Whether its tables are what its detections and these settings give."""
 
 
-def stored_day(catalog: Catalog, day: CameraDay, digests: Digests) -> StoredDay:
+def stored_day(catalog: Catalog | Snapshot, day: CameraDay, digests: Digests) -> StoredDay:
     """Read what the store holds of a camera-day."""
     footers = catalog.finished_detections(day)
     tables = catalog.camera_day_footers(day)
@@ -110,8 +110,9 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
     stored: dict[str, tuple[CameraDay, VideoRecord]] = {}
     places: defaultdict[str, dict[CameraDay, None]] = defaultdict(dict)
     unsettled, outdated, tried = [], set(), dict[str, int]()
-    for day in catalog.camera_days():
-        held = stored_day(catalog, day, digests)
+    snapshot = catalog.snapshot()
+    for day in snapshot.camera_days():
+        held = stored_day(snapshot, day, digests)
         for video in [*map(video_of, held.footers.values()), *held.quarantined]:
             stored[video.video_id] = (day, video)
             places[video.video_id][day] = None
@@ -161,7 +162,9 @@ def _is_copied(old: str, found: str, stored: Mapping[str, tuple[CameraDay, Video
     return video is not None and video.status == "done" and video.fingerprint == stored[old][1].fingerprint
 
 
-def stored_quarantined(catalog: Catalog, day: CameraDay, tables: Mapping[str, Footer]) -> list[VideoRecord]:
+def stored_quarantined(
+    catalog: Catalog | Snapshot, day: CameraDay, tables: Mapping[str, Footer]
+) -> list[VideoRecord]:
     """The quarantined videos that a camera-day's table of videos names."""
     if "videos" not in tables:
         return []

@@ -127,6 +127,9 @@ def test_objects_that_cannot_be_used_are_left_out_and_named(fs: StoreFilesystem,
         assert said in catalog.damaged[path]
         assert catalog.damaged[path].startswith(f"{fs.uri}/{path}: ")
     assert len(catalog.damaged) == 5
+    anew = Catalog(fs)
+    assert list(anew.snapshot().finished_detections(reserve.north_1)) == [ids[0]]
+    assert anew.damaged == catalog.damaged
 
 
 def rewrite(fs: StoreFilesystem, path: str, change: Callable[[pa.Table], pa.Table]) -> None:
@@ -163,6 +166,19 @@ def test_camera_days_are_those_with_objects(filled_fs: StoreFilesystem, reserve:
     catalog = Catalog(filled_fs)
     filled_fs.write_atomic("events/.DS_Store", b"")
     assert catalog.camera_days() == [reserve.north_1, reserve.north_2, reserve.pond]
+
+
+def test_a_snapshot_says_what_the_catalog_says_of_every_camera_day(
+    filled_fs: StoreFilesystem, reserve: Any
+) -> None:
+    catalog = Catalog(filled_fs)
+    snapshot = catalog.snapshot()
+    assert snapshot.camera_days() == catalog.camera_days()
+    for day in (*catalog.camera_days(), dataclasses.replace(reserve.pond, camera="none")):
+        assert snapshot.finished_detections(day) == catalog.finished_detections(day)
+        assert list(snapshot.camera_day_footers(day).items()) == list(catalog.camera_day_footers(day).items())
+        if "videos" in snapshot.camera_day_footers(day):
+            assert snapshot.read_records("videos", day) == catalog.read_records("videos", day)
 
 
 def test_a_camera_day_has_one_revision(filled_fs: StoreFilesystem, reserve: Any) -> None:

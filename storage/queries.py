@@ -20,9 +20,14 @@ from storage.errors import ObjectReadError, QueryError, StoreNotFoundError
 from storage.filesystem import LocalFilesystem, open_filesystem
 from storage.layout import DETECTIONS, LEASE_JSON, STAGING, STORE_JSON, TABLES
 from storage.reading import DateFilter, NameFilter, Reader, Selection, names_of, selection
+from storage.runs import read_runs
 from storage.schema import detections_schema
 
 READ_ATTEMPTS = 3
+_RUN_COLUMNS = (
+    *("ended_at", "wall_s", "video_s", "realtime_factor", "limiting_stage", "frames_decoded", "camera_days"),
+    *("videos", "quarantined", "events", "individuals", "profile", "machine"),
+)
 _BUDGET_COLUMNS = ("site", "behaviour", "start_time", "end_time")
 
 
@@ -122,6 +127,11 @@ class Store:
     ) -> pd.DataFrame:
         """Files of the archive, one per row; ``date`` is the local date on which a recording starts."""
         return self._read("videos", selection(site, camera, date))
+
+    def runs(self) -> pd.DataFrame:
+        """Runs that changed the store, one per row, the earliest first: what each did and how long it took."""
+        records = pd.DataFrame(read_runs(self._fs)).reindex(columns=list(_RUN_COLUMNS))
+        return records.assign(ended_at=pd.to_datetime(records["ended_at"], utc=True))
 
     def tracks(
         self, site: NameFilter = None, date: DateFilter = None, camera: NameFilter = None

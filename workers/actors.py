@@ -50,6 +50,8 @@ class DecodeReport:
     """Which decoder served, and why where it was not the one that the probe chose."""
     busy_s: float
     """Time spent decoding, waiting for the consumer left out."""
+    num_bytes: int
+    """Of the pixels that left the task."""
 
 
 @ray.remote(max_retries=0, max_calls=1, num_cpus=1)
@@ -72,7 +74,7 @@ def _decode(
     limit_address_space(limits.memory_bytes)
     limit_open_files(limits.open_files)
     tally = DecodeTally()
-    busy_s = 0.0
+    busy_s, num_bytes = 0.0, 0
     chunks = decode_span(
         recording.file.path,
         recording.probe,
@@ -89,8 +91,9 @@ def _decode(
         busy_s += time.perf_counter() - started
         if chunk is None:
             break
+        num_bytes += chunk.frames.nbytes
         yield chunk
-    yield DecodeReport(tally.frames_decoded, tally.decoder, busy_s)
+    yield DecodeReport(tally.frames_decoded, tally.decoder, busy_s, num_bytes)
 
 
 @ray.remote(max_retries=0, num_cpus=1)

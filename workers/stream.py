@@ -53,6 +53,8 @@ class ScoredVideo:
     frames_decoded: int
     decoder: str
     decode_s: float
+    decoded_bytes: int
+    """Of the pixels that went to the actors."""
     detect_s: float
     infer_s: float
 
@@ -224,15 +226,6 @@ class CameraDayStream:
         self._load[scoring.actor] -= 1
         opened.scorings -= 1
         try:
-<<<<<<< HEAD
-            part = ray.get(scored)
-        except RayTaskError as error:
-            if isinstance(error.cause, ModelError):
-                raise error.cause from None
-            failures = [decode_failure(chunk) for chunk in scoring.chunks if chunk is not None]
-            unexpected = f"scoring failed unexpectedly: {type(error.cause).__name__}: {error.cause}"
-            scoring.video.failure = scoring.video.failure or next(filter(None, failures), unexpected)
-=======
             found = _scores_or_failure(scored, scoring.chunks)
         except RayActorError as error:
             uri = opened.video.recording.file.uri
@@ -251,7 +244,6 @@ class CameraDayStream:
     def _settle(self, opened: _OpenSegment) -> None:
         """Where nothing of an attempt is under way any more: the segment is finished, or begins again."""
         if opened.items is not None or opened.scorings:
->>>>>>> 68e77de (Do again what a dead node took with it, and try a video whose process was ended in the next runs)
             return
         video = opened.video
         if opened.interruption is not None and video.failure is None:
@@ -284,6 +276,7 @@ class CameraDayStream:
             frames_decoded=sum(report.frames_decoded for report in reports),
             decoder=", ".join(sorted({report.decoder for report in reports})),
             decode_s=sum(report.busy_s for report in reports),
+            decoded_bytes=sum(report.num_bytes for report in reports),
             detect_s=sum(part.detect_s for part in parts),
             infer_s=sum(part.infer_s for part in parts),
         )
@@ -303,6 +296,8 @@ def _scores_or_failure(scored: Any, chunks: tuple[Any, Any]) -> ScoredKeyframes 
     except INTERRUPTED:
         raise
     except RayTaskError as error:
+        if isinstance(error.cause, ModelError):
+            raise error.cause from None
         failures = [decode_failure(chunk) for chunk in chunks if chunk is not None]
         unexpected = f"scoring failed unexpectedly: {type(error.cause).__name__}: {error.cause}"
         return next(filter(None, failures), unexpected)

@@ -25,6 +25,12 @@ def add_run(commands: Any) -> None:
     )
     _run_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, how much, how long")
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE",
+        help="write the run's figures for Prometheus, as the textfile collector of a node exporter reads them (.prom)",
+    )
     wait_option(parser)
     json_option(parser)
 
@@ -47,6 +53,10 @@ def call_run(arguments: argparse.Namespace) -> int:
         reprocess=arguments.reprocess,
         wait=arguments.wait,
     )
+    if arguments.metrics:
+        from flows.nightly.metrics import write_metrics
+
+        write_metrics(summary, arguments.metrics)
     print_result(summary, describe_run(summary), arguments.json)
     quarantined = any(video["status"] == "quarantined" for video in summary["videos"])
     return EXIT_QUARANTINED if quarantined else EXIT_DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from typing import Any
 
@@ -21,9 +22,10 @@ from flows.nightly.context import open_context  # noqa: E402
 from flows.nightly.night import DayOutcome, Night  # noqa: E402
 from flows.nightly.plan import DayPlan  # noqa: E402
 from flows.nightly.progress import Progress  # noqa: E402
-from flows.nightly.summary import describe_run, summarise  # noqa: E402
+from flows.nightly.summary import describe_run, run_record, summarise  # noqa: E402
 from flows.settings import Settings  # noqa: E402
 from storage.lease import store_lease  # noqa: E402
+from storage.runs import write_run  # noqa: E402
 
 MAX_THREADS = 32
 """More than ``camera_days_at_once``, which the night itself keeps to: days that wait hold a thread."""
@@ -68,6 +70,7 @@ def nightly(
                 outcomes = _run_days(night, plans)
                 outcomes += night.settle_following()
         summary = summarise(night, outcomes, time.perf_counter() - started)
+        write_run(context.catalog.fs, dt.datetime.now(dt.UTC), run_record(summary))
     get_run_logger().info(describe_run(summary))
     create_markdown_artifact(
         f"```\n{describe_run(summary)}\n```", key="nightly-summary", description="What the night's run did"

@@ -24,7 +24,7 @@ from flows.nightly.plan import (
     stored_day,
 )
 from flows.nightly.progress import Progress
-from flows.nightly.stages import StageClock
+from flows.nightly.stages import StageClock, Work
 from flows.quiet import notice
 from storage.catalog import check_pin, pin_or_check, video_details, video_of
 from storage.layout import CameraDay
@@ -71,6 +71,8 @@ class Night:
         self.lookup: Lookup = look_up(context.archive, context.catalog, context.digests, reprocess)
         self.frames_decoded = 0
         self.video_s = 0.0
+        self.device = ""
+        """Of the inference actors; empty before they are started."""
         self.failures = Failures()
         self._failed: dict[CameraDay, list[VideoRecord]] = {}
         self._tried_in_runs = dict(self.lookup.tried_in_runs)
@@ -78,6 +80,7 @@ class Night:
         self._lock = threading.Lock()
         self._actors: list[Any] = []
         self._cpus = 1
+        self._days_to_score = 0
 
     @contextmanager
     def on_cluster(self, cpus: int) -> Iterator[None]:
@@ -95,6 +98,13 @@ class Night:
     def decode_workers(self) -> int:
         """Decode processes at once, for each camera-day under way."""
         return self.context.settings.decode.workers or max(1, self._cpus // 2)
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """Of each stage through which frames are streamed, for all camera-days under way; actors do two stages."""
+        at_once = min(self.context.settings.camera_days_at_once, max(1, self._days_to_score))
+        decoding = min(self.decode_workers * at_once, max(1, self._cpus))
+        return {"decode": decoding, "detect": self.actor_count, "infer": self.actor_count}
 
     @property
     def actor_count(self) -> int:
@@ -116,6 +126,7 @@ class Night:
         if self.lookup.damaged:
             notice(describe_damaged(self.lookup.damaged))
         pin_or_check(self.context.catalog.fs, self.context.pin(plan.day.site for plan in plans))
+        self._days_to_score = sum(1 for plan in plans if plan.to_score)
         self.progress.begin(sum(plan.video_s for plan in plans))
 
     def score_day(self, plan: DayPlan) -> None:
@@ -293,7 +304,9 @@ class Night:
         with self._lock:
             if not self._actors:
                 spec = self.context.scorer_spec(self._cpus)
-                self._actors, engines = start_inference_actors(spec, self.actor_count)
+                with self.clock.wall("starting actors"):
+                    self._actors, engines = start_inference_actors(spec, self.actor_count)
+                self.device = spec.device
                 notice("; ".join(engines))
         return self._actors
 
@@ -343,9 +356,12 @@ class Night:
         with self._lock:
             self.frames_decoded += scored.frames_decoded
             self.video_s += recording.probe.duration_s
-            self.clock.busy("decode", scored.decode_s)
-            self.clock.busy("detect", scored.detect_s)
-            self.clock.busy("infer", scored.infer_s)
+        self._count(scored)
+
+    def _count(self, scored: Any) -> None:
+        self.clock.add("decode", Work(scored.decode_s, scored.frames_decoded, scored.decoded_bytes))
+        self.clock.add("detect", Work(scored.detect_s, scored.keyframes))
+        self.clock.add("infer", Work(scored.infer_s, len(scored.rows.frame)))
 
     def _derive(self, day: CameraDay, quarantined: tuple[VideoRecord, ...]) -> DayOutcome:
         from workers.actors import derive_day

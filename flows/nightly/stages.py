@@ -1,4 +1,4 @@
-"""Where a run's time goes: wall time and busy time by stage."""
+"""Where a run's time goes: wall time of its phases, and busy time, items and bytes of the workers of each stage."""
 
 from __future__ import annotations
 
@@ -7,43 +7,66 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the workers of a stage did."""
+
+    busy_s: float = 0.0
+    """Over all of them."""
+    items: int = 0
+    num_bytes: int = 0
+    """That they put out."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.busy_s + other.busy_s, self.items + other.items, self.num_bytes + other.num_bytes)
 
 
 class StageClock:
-    """Adds up seconds by stage; may be used from several threads."""
+    """Adds up time and work; may be used from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wall_s: defaultdict[str, float] = defaultdict(float)
-        self._busy_s: defaultdict[str, float] = defaultdict(float)
+        self._spans: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._work: defaultdict[str, Work] = defaultdict(Work)
 
     @contextmanager
-    def wall(self, stage: str) -> Iterator[None]:
-        """Count the time spent within as wall time of a stage."""
+    def wall(self, phase: str) -> Iterator[None]:
+        """Count the time spent within as wall time of a phase."""
         started = time.perf_counter()
         try:
             yield
         finally:
             with self._lock:
-                self._wall_s[stage] += time.perf_counter() - started
+                self._spans[phase].append((started, time.perf_counter()))
 
-    def busy(self, stage: str, seconds: float) -> None:
-        """Add seconds in which a worker of the stage worked."""
+    def add(self, stage: str, work: Work) -> None:
+        """Count what a worker of a stage did."""
         with self._lock:
-            self._busy_s[stage] += seconds
+            self._work[stage] += work
 
     @property
     def wall_s(self) -> dict[str, float]:
-        """Wall seconds by stage; stages of several camera-days at once overlap."""
-        return {stage: round(seconds, 3) for stage, seconds in self._wall_s.items()}
+        """Seconds in which each phase was under way, for one camera-day or several."""
+        return {phase: round(_covered_s(spans), 3) for phase, spans in self._spans.items()}
+
+    @property
+    def work(self) -> dict[str, Work]:
+        """By stage."""
+        return dict(self._work)
 
     @property
     def busy_s(self) -> dict[str, float]:
         """Busy seconds by stage, over all its workers."""
-        return {stage: round(seconds, 3) for stage, seconds in self._busy_s.items()}
+        return {stage: round(work.busy_s, 3) for stage, work in self._work.items()}
 
-    def limiting_stage(self, workers: dict[str, int]) -> str:
-        """The stage whose workers were busy for the largest share; empty where nothing was done."""
-        if not self._busy_s:
-            return ""
-        return max(self._busy_s, key=lambda stage: self._busy_s[stage] / max(1, workers.get(stage, 1)))
+
+def _covered_s(spans: list[tuple[float, float]]) -> float:
+    """Length of the union of spans."""
+    covered_s, until = 0.0, float("-inf")
+    for start, stop in sorted(spans):
+        covered_s += max(0.0, stop - max(start, until))
+        until = max(until, stop)
+    return covered_s

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.nightly.night import DayOutcome, Night
+from flows.nightly.profile import profile_document, profile_run, profile_table
 from storage import Store
 from storage.catalog import Catalog
 from storage.layout import CameraDay
@@ -18,24 +21,34 @@ def summarise(night: Night, outcomes: Sequence[DayOutcome], wall_s: float) -> di
     stored = stored_videos(context.catalog)
     videos = [stored[file.video_id] for file in night.lookup.files if file.video_id in stored]
     counts = table_rows(context.catalog)
-    workers = {"decode": night.decode_workers, "detect": night.actor_count, "infer": night.actor_count}
+    profile = profile_run(
+        night.clock, night.workers, wall_s=wall_s, video_s=night.video_s, device=night.device
+    )
     return {
         "videos": [{"uri": v.uri, "status": v.status, "reason": v.reason} for v in videos],
         "frames_decoded": night.frames_decoded,
         "wall_s": round(wall_s, 2),
-        "realtime_factor": round(night.video_s / wall_s, 2),
-        "limiting_stage": night.clock.limiting_stage(workers),
+        "realtime_factor": round(profile.realtime_factor, 2),
+        "limiting_stage": profile.limiting_stage,
         "events": counts["events"],
         "individuals": counts["individuals"],
         "camera_days": len(outcomes),
         "video_s": round(night.video_s, 1),
         "outdated": night.lookup.outdated if not night.reprocess else 0,
         "damaged": list(night.lookup.damaged),
-        "stages": {"wall_s": night.clock.wall_s, "busy_s": night.clock.busy_s},
+        "profile": profile_document(profile),
         "store": context.out,
         "note": context.note,
         "time_budget": budget(context.out),
     }
+
+
+def run_record(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What the store keeps of a run: its figures, the machine, and what it quarantined."""
+    quarantined = [video for video in summary["videos"] if video["status"] == "quarantined"]
+    kept = {key: value for key, value in summary.items() if key not in ("videos", "time_budget", "store")}
+    machine = {"host": platform.node(), "processors": os.cpu_count(), "python": platform.python_version()}
+    return {**kept, "videos": len(summary["videos"]), "quarantined": quarantined, "machine": machine}
 
 
 def budget(store: str) -> list[dict[str, Any]]:
@@ -77,8 +90,7 @@ def describe_run(summary: Mapping[str, Any]) -> str:
     if summary["video_s"] > 0:
         lines.append(
             f"{summary['video_s'] / 60:.1f} min of new video in {summary['wall_s']:.0f} s "
-            f"({summary['realtime_factor']:.1f}x real time, limited by {summary['limiting_stage']}), "
-            f"{summary['frames_decoded']} frames decoded"
+            f"({summary['realtime_factor']:.1f}x real time), {summary['frames_decoded']} frames decoded"
         )
     elif summary["camera_days"]:
         lines.append(
@@ -90,6 +102,8 @@ def describe_run(summary: Mapping[str, Any]) -> str:
         lines.append(
             f"{summary['outdated']} videos were made with another model or settings; --reprocess makes them again"
         )
+    if summary["profile"]["stages"]:
+        lines += ["", *profile_table(summary["profile"])]
     lines += ["", *budget_table(summary["time_budget"])]
     if bad:
         lines += ["", "quarantined:", *(f"  {video['uri']}: {video['reason']}" for video in bad)]

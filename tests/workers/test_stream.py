@@ -63,7 +63,7 @@ def decode_numbers(segment: Segment, size: tuple[int, int], limits: DecodeLimits
         grid = np.arange(first, min(first + CHUNK_FRAMES, segment.frames.stop))
         frames = np.broadcast_to((grid % 251).astype(np.uint8)[:, None, None, None], (len(grid), *size, 3))
         yield FrameChunk(name, first, np.array(frames), grid / 15.0, grid)
-    yield DecodeReport(len(range(segment.frames.first, segment.frames.stop)), "decord", 0.5)
+    yield DecodeReport(len(range(segment.frames.first, segment.frames.stop)), "decord", 0.5, 100)
 
 
 @ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)

@@ -22,7 +22,13 @@ VIA_BEHAVIOUR, VIA_INDIVIDUAL, VIA_MOTION, VIA_BOUT, VIA_ANNOTATOR, VIA_SEVERAL 
 
 
 RAY = {
-    "ray, in this process": ("test_run.py", "test_s3.py", "test_chaos.py", "test_real_videos.py"),
+    "ray, in this process": (
+        "test_run.py",
+        "test_replay.py",
+        "test_s3.py",
+        "test_chaos.py",
+        "test_real_videos.py",
+    ),
     "ray, in others": ("test_cli.py", "test_own_ethogram.py", "test_train.py", "test_stream.py"),
 }
 """Files whose tests need Ray and share a cluster and a store: two groups that take about as long."""

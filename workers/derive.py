@@ -61,6 +61,13 @@ class Derived:
 def derive_camera_day(job: DeriveJob) -> Derived:
     """Track and segment one camera-day and publish its tables under one revision."""
     catalog = Catalog(open_filesystem(job.store))
+    rows, footer = camera_day_tables(job, catalog)
+    catalog.write_camera_day(job.day, rows, footer)
+    return Derived(len(rows["events"]), len(rows["individuals"]), footer.revision)
+
+
+def camera_day_tables(job: DeriveJob, catalog: Catalog) -> tuple[dict[str, Sequence[Any]], Footer]:
+    """The rows of the tables of one camera-day and their footer, from what is stored; writes nothing."""
     footers = catalog.finished_detections(job.day)
     inputs = [_track_input(catalog, job.day, footer) for footer in footers.values()]
     before = day_before(catalog, job.day, footers, job.tracking.max_gap_s)
@@ -80,8 +87,7 @@ def derive_camera_day(job: DeriveJob) -> Derived:
         "effort": _effort(job, inputs, tracks),
         "events": events,
     }
-    catalog.write_camera_day(job.day, rows, footer)
-    return Derived(len(events), len(tracks.individuals), footer.revision)
+    return rows, footer
 
 
 def fitting_refiner(path: Path | None, footers: Iterable[Footer]) -> tuple[Refiner | None, str]:

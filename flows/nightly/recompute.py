@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from flows.errors import SettingsError
@@ -18,8 +17,9 @@ from model.refiner import RefinerInfo
 from storage import Store
 from storage.catalog import Catalog, read_pin
 from storage.filesystem import open_filesystem
+from storage.layout import CameraDay
 from storage.lease import check_lease, store_lease
-from workers.derive import Derived, DeriveJob, derive_camera_day
+from workers.derive import DeriveJob, derive_camera_day
 
 
 def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dict[str, Any]:
@@ -37,6 +37,28 @@ def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dic
             scores.
     """
     started = time.perf_counter()
+    catalog, jobs = derive_jobs(out, settings)
+    with store_lease(catalog.fs, wait=wait, say=notice):
+        derived = []
+        for day in sorted(catalog.camera_days(), key=lambda day: (day.date, day)):
+            check_lease(catalog.fs)
+            derived.append(derive_camera_day(jobs(day)))
+    return {
+        "camera_days": len(derived),
+        "events": sum(one.events for one in derived),
+        "individuals": sum(one.individuals for one in derived),
+        "wall_s": time.perf_counter() - started,
+        "store": out,
+    }
+
+
+def derive_jobs(out: str, settings: Settings) -> tuple[Catalog, Callable[[CameraDay], DeriveJob]]:
+    """A store, and how each of its camera-days is derived under these settings; writes nothing.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+        SettingsError: as of :func:`recompute_events`.
+    """
     ethogram, tracking = load_ethogram(settings.ethogram), tracking_of(settings)
     refiner, info = refiner_of(settings)
     stored = Store(out).behaviours
@@ -50,23 +72,23 @@ def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dic
         _check_scores(catalog, info)
     pinned = read_pin(catalog.fs)
     zones = pinned.zones if pinned else {}
-    job = partial(
-        DeriveJob,
-        store=out,
-        ethogram=ethogram,
-        tracking=tracking,
-        config_digest=events_digest(tracking, ethogram, "" if info is None else info.digest[:16]),
-        refiner=refiner,
-    )
-    with store_lease(catalog.fs, wait=wait, say=notice):
-        derived = _derive_all(catalog, job, lambda site: zones.get(site, settings.archive.zone))
-    return {
-        "camera_days": len(derived),
-        "events": sum(one.events for one in derived),
-        "individuals": sum(one.individuals for one in derived),
-        "wall_s": time.perf_counter() - started,
-        "store": out,
-    }
+    config_digest = events_digest(tracking, ethogram, "" if info is None else info.digest[:16])
+
+    def job(day: CameraDay) -> DeriveJob:
+        tables = catalog.camera_day_footers(day)
+        return DeriveJob(
+            store=out,
+            day=day,
+            quarantined=tuple(stored_quarantined(catalog, day, tables)),
+            ethogram=ethogram,
+            tracking=tracking,
+            zone=zones.get(day.site, settings.archive.zone),
+            config_digest=config_digest,
+            refiner=refiner,
+            details={TRIED_IN_RUNS: tried_in_runs(tables)},
+        )
+
+    return catalog, job
 
 
 def _check_scores(catalog: Catalog, refiner: RefinerInfo) -> None:
@@ -77,17 +99,3 @@ def _check_scores(catalog: Catalog, refiner: RefinerInfo) -> None:
             f"segment.refiner reads the scores of the checkpoint {refiner.reads[:16]}, {catalog.fs.uri} has those of "
             f"{', '.join(sorted(models)) or 'none'}: name another refiner, or none"
         )
-
-
-def _derive_all(
-    catalog: Catalog, job: Callable[..., DeriveJob], zone_of: Callable[[str], str]
-) -> list[Derived]:
-    derived = []
-    for day in sorted(catalog.camera_days(), key=lambda day: (day.date, day)):
-        check_lease(catalog.fs)
-        tables = catalog.camera_day_footers(day)
-        quarantined = tuple(stored_quarantined(catalog, day, tables))
-        details = {TRIED_IN_RUNS: tried_in_runs(tables)}
-        one = job(day=day, quarantined=quarantined, zone=zone_of(day.site), details=details)
-        derived.append(derive_camera_day(one))
-    return derived

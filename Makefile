@@ -45,6 +45,7 @@ chaos: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.planning
 
 bench-gpu: $(READY)
 	$(BIN)/python -m tests.benchmarks.gpu

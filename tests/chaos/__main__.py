@@ -9,7 +9,9 @@ must never have seen a part of a video.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
+import random
 import sys
 import tempfile
 import time
@@ -17,10 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.filesystem import open_filesystem
-from tests.chaos.campaign import Job, Tally, campaign, compare, expected_rows, undisturbed
+from tests.chaos.campaign import Job, Tally, beside, campaign, compared, undisturbed, with_one_kill
 from tests.chaos.nodes import failing_nodes
-from tests.chaos.reader import Readers
 from tests.chaos.victims import NODE
 from tests.s3_server import ENVIRONMENT, S3Server
 from workers.simulate.archive import simulate_archive
@@ -28,6 +28,10 @@ from workers.simulate.archive import simulate_archive
 SECONDS = 6.0
 NODE_SHARE = 20
 """One kill in so many is of a worker node."""
+ENGINE_SHARE = 8
+"""One kill in so many is in a run with the real engine; a stub keeps the others short."""
+COSTLY = ("decode worker", "inference actor", "tracking task")
+"""What is killed where the time that a kill costs is measured: once each, in a run of its own."""
 
 
 def main() -> int:
@@ -64,55 +68,57 @@ def stores(place: str, root: Path) -> Iterator[str]:
 
 
 def _one_place(place: str, uri: str, root: Path, kills: int, seed: int) -> int:
-    archive, notes = str(root / "reserve" / "archive"), root / "notes" / place
-    reference = Job(archive, f"{uri}/undisturbed", notes / "undisturbed")
-    whole_s = undisturbed(reference)
-    mean_s = whole_s / 5
-    tally = campaign(
-        archive,
-        reference.store,
-        uri,
-        notes,
-        kills=kills - kills // NODE_SHARE,
-        seed=seed,
-        mean_s=mean_s,
-    )
-    _node_kills(archive, reference.store, uri, notes, kills // NODE_SHARE, seed, tally)
+    archive, rng, tally = str(root / "reserve" / "archive"), random.Random(seed), Tally()
+    of_nodes, of_engine = kills // NODE_SHARE, kills // ENGINE_SHARE
+    for engine, share in (("stub", kills - of_nodes - of_engine), ("real", of_engine)):
+        stores, notes = f"{uri}/{engine}", root / "notes" / place / engine
+        reference = Job(archive, f"{stores}/undisturbed", notes / "undisturbed", engine == "stub")
+        whole_s = undisturbed(reference)
+        before, runs = tally.kills.total(), tally.runs
+        campaign(reference, stores, kills=share, rng=rng, mean_s=whole_s / 5, tally=tally)
+        if engine == "stub":
+            _node_kills(reference, stores, of_nodes, seed, whole_s / 3, tally)
+        killed = f"{tally.kills.total() - before} kills in {tally.runs - runs} runs"
+        say(f"{place}, {engine} engine: {killed}; undisturbed {whole_s:.1f} s")
+    _report(place, tally)
+    _cost(reference, stores, rng)
+    return tally.missing + tally.extra + len(tally.reader_errors)
+
+
+def _report(place: str, tally: Tally) -> None:
     say(f"{place}: {tally.kills.total()} kills in {tally.runs} runs ({tally.starts} starts of the job)")
     for kind, count in tally.kills.most_common():
         say(f"  {kind:<18}{count:>5}")
-    say(f"  undisturbed run {whole_s:.1f} s")
     say(f"  objects published {tally.commits}, again after a kill {tally.published_again}")
     say(f"  processes left behind by a killed driver {tally.left_behind}")
     say(f"  rows missing {tally.missing}, too many {tally.extra}")
     say(f"  reads {tally.reads}, reader errors {len(tally.reader_errors)}")
     for error in tally.reader_errors[:5]:
         say(f"    {error}")
-    return tally.missing + tally.extra + len(tally.reader_errors)
 
 
-def _node_kills(
-    archive: str, reference: str, uri: str, notes: Path, kills: int, seed: int, tally: Tally
-) -> None:
+def _cost(reference: Job, stores: str, rng: random.Random) -> None:
+    """Measure runs with one kill against undisturbed ones before and after them."""
+    plain_s = [undisturbed(beside(reference, stores, "before"))]
+    killed_s = {kind: with_one_kill(beside(reference, stores, f"one {kind}"), kind, rng) for kind in COSTLY}
+    plain_s.append(undisturbed(beside(reference, stores, "after")))
+    mean_s = sum(plain_s) / len(plain_s)
+    say(f"  undisturbed {' and '.join(f'{seconds:.1f}' for seconds in plain_s)} s; with one kill of a")
+    for kind, seconds in killed_s.items():
+        say(f"    {kind:<18}{seconds:>7.1f} s, {seconds / mean_s:.2f}x")
+    say(f"  on average {sum(killed_s.values()) / len(killed_s) / mean_s:.2f}x")
+
+
+def _node_kills(reference: Job, stores: str, kills: int, seed: int, pause_s: float, tally: Tally) -> None:
     """Runs on a cluster whose worker node is killed and replaced, until that happened often enough."""
-    killed, number = notes / "nodes-killed", 0
-    killed.parent.mkdir(parents=True, exist_ok=True)
+    killed, number = reference.notes.parent / "nodes-killed", 0
     killed.touch()
     while len(killed.read_text().splitlines()) < kills:
-        job = Job(archive, f"{uri}/nodes-{number}", notes / f"nodes-{number}")
-        expected = expected_rows(open_filesystem(reference))
-        with (
-            Readers(open_filesystem(job.store), expected) as readers,
-            failing_nodes(seed + number, killed) as address,
-        ):
-            on_cluster = Job(job.archive, job.store, job.notes, address)
-            undisturbed(on_cluster)
-        undisturbed(Job(job.archive, job.store, job.notes))
-        missing, extra = compare(open_filesystem(reference), open_filesystem(job.store))
-        tally.missing += missing
-        tally.extra += extra
-        tally.reads += readers.reads
-        tally.reader_errors += readers.errors
+        job = beside(reference, stores, f"nodes-{number}")
+        with compared(reference, job, tally):
+            with failing_nodes(seed + number, pause_s, killed) as address:
+                undisturbed(dataclasses.replace(job, address=address))
+            undisturbed(job)
         tally.runs += 1
         tally.starts += 1
         number += 1

@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes on this machine, one of which is killed and replaced.
 
-``python -m tests.chaos.nodes SEED NOTES`` is the process that owns it, since Ray starts nodes from a main thread only;
-it ends when its standard input does.
+``python -m tests.chaos.nodes SEED PAUSE_S NOTES`` is the process that owns it, since Ray starts nodes from a main
+thread only; it ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PAUSE_S = 20.0
-"""Mean time between two kills."""
-
 
 @contextmanager
-def failing_nodes(seed: int, killed: Path) -> Iterator[str]:
-    """Yield the cluster's address; its worker node is killed at random moments, each a line of the file ``killed``."""
-    command = [sys.executable, "-m", "tests.chaos.nodes", str(seed), str(killed)]
+def failing_nodes(seed: int, pause_s: float, killed: Path) -> Iterator[str]:
+    """Yield a cluster's address; its worker node is killed about every ``pause_s``, each time a line of ``killed``."""
+    command = [sys.executable, "-m", "tests.chaos.nodes", str(seed), str(pause_s), str(killed)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdin is not None
         assert owner.stdout is not None
@@ -32,7 +29,7 @@ def failing_nodes(seed: int, killed: Path) -> Iterator[str]:
             owner.wait()
 
 
-def _own(seed: int, killed: Path) -> None:
+def _own(seed: int, pause_s: float, killed: Path) -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -41,7 +38,7 @@ def _own(seed: int, killed: Path) -> None:
     sys.stdout.write(f"address {cluster.address}\n")
     sys.stdout.flush()
     rng = random.Random(seed)
-    while not select.select([sys.stdin], [], [], rng.uniform(0.5, 1.5) * PAUSE_S)[0]:
+    while not select.select([sys.stdin], [], [], rng.uniform(0.5, 1.5) * pause_s)[0]:
         cluster.remove_node(node, allow_graceful=False)
         with killed.open("a") as file:
             file.write("killed\n")
@@ -50,4 +47,4 @@ def _own(seed: int, killed: Path) -> None:
 
 
 if __name__ == "__main__":
-    _own(int(sys.argv[1]), Path(sys.argv[2]))
+    _own(int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]))

@@ -19,7 +19,7 @@ TITLES = {
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 DRIVER, NODE, COMMIT = "driver", "worker node", "commit point"
 ONCE_A_RUN = ("probe task", "survey task", "decode worker", "tracking task")
-"""Tasks that Ray tries twice: killed a second time, a video is quarantined, and that is right."""
+"""Tasks that are tried twice: killed a second time, a video is quarantined until the next run, and that is right."""
 
 
 def descendants(root: int) -> dict[int, str]:

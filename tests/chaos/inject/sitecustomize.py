@@ -3,6 +3,7 @@
 ``AVIAFLOW_CHAOS`` names a folder. ``commits`` in it grows by a line for each object that a process is about to publish.
 ``kills.json`` says at which of them, counted over all processes, a process dies, and at which moment: ``before``
 anything was written, ``staged`` (a local disk: written, not yet moved into place), or ``after`` it was published.
+Where ``AVIAFLOW_CHAOS_STUB`` is set, a stub takes the place of the engine.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 LINE_BYTES = 128
 CLASSES = {"storage.filesystem": "LocalFilesystem", "storage.remote": "RemoteFilesystem"}
+ENGINE = "workers.infer"
 
 
 def count(path: str) -> int:
@@ -69,11 +71,21 @@ def watch(kind: type[Any]) -> None:
     kind.write_atomic = write_atomic
 
 
+def change(module: ModuleType) -> None:
+    """What is done to a module that was just loaded."""
+    if module.__name__ in CLASSES:
+        watch(getattr(module, CLASSES[module.__name__]))
+    elif "AVIAFLOW_CHAOS_STUB" in os.environ:
+        from stub_engine import replace_engine
+
+        replace_engine(module)
+
+
 class _Watcher(MetaPathFinder, Loader):
-    """Wraps the modules that publish, once they are loaded."""
+    """Changes the modules that publish and the engine, once they are loaded."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in CLASSES:
+        if name not in (*CLASSES, ENGINE):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
@@ -81,7 +93,7 @@ class _Watcher(MetaPathFinder, Loader):
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                watch(getattr(module, CLASSES[name]))
+                change(module)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

@@ -192,7 +192,7 @@ class Night:
             try:
                 found.append(task.result())
             except ProcessEndedError:
-                reason = self._may_pass(file, "reading its container ended the process twice")
+                reason = self.may_pass(file, "reading its container ended the process twice")
                 found.append(Quarantined(file, reason))
             except RayTaskError as error:
                 if isinstance(error.cause, NO_VIDEO_TO_BLAME):
@@ -233,7 +233,7 @@ class Night:
             for outcome in stream:
                 if isinstance(outcome, FailedVideo):
                     file, reason = outcome.recording.file, outcome.reason
-                    reason = self._may_pass(file, reason) if outcome.may_pass else reason
+                    reason = self.may_pass(file, reason) if outcome.may_pass else reason
                     self._quarantine(plan.day, outcome.recording, reason)
                 else:
                     self._store(plan.day, outcome, survey)
@@ -322,7 +322,7 @@ class Night:
                     self._actors = []
             raise
 
-    def _may_pass(self, file: ArchiveFile, reason: str) -> str:
+    def may_pass(self, file: ArchiveFile, reason: str) -> str:
         """Count this run as one that tried a video whose process was ended; returns the reason with that."""
         _, stored = self.lookup.stored.get(file.video_id, (None, None))
         is_same = stored is not None and stored.fingerprint == file.fingerprint

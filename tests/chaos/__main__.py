@@ -116,7 +116,7 @@ def _node_kills(reference: Job, stores: str, kills: int, seed: int, pause_s: flo
     while len(killed.read_text().splitlines()) < kills:
         job = beside(reference, stores, f"nodes-{number}")
         with compared(reference, job, tally):
-            with failing_nodes(seed + number, pause_s, killed) as address:
+            with failing_nodes(seed + number, pause_s, killed, job.environment) as address:
                 undisturbed(dataclasses.replace(job, address=address))
             undisturbed(job)
         tally.runs += 1

@@ -77,11 +77,15 @@ class Job:
         command = [sys.executable, "-m", "tests.chaos.job", self.archive, self.store]
         command += ["--address", self.address] if self.address else []
         command += ["--stub"] if self.is_stub else []
-        path = os.pathsep.join(filter(None, [str(INJECT), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "PYTHONPATH": path, "AVIAFLOW_CHAOS": str(self.notes)}
-        environment |= {"AVIAFLOW_CHAOS_STUB": "1"} if self.is_stub else {}
         with (self.notes / "stderr").open("wb") as log:
-            return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
+            return subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=log)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of its processes."""
+        path = os.pathsep.join(filter(None, [str(INJECT), os.environ.get("PYTHONPATH")]))
+        stub = {"AVIAFLOW_CHAOS_STUB": "1"} if self.is_stub else {}
+        return {**os.environ, "PYTHONPATH": path, "AVIAFLOW_CHAOS": str(self.notes), **stub}
 
     def plan_deaths(self, deaths: Mapping[int, str]) -> None:
         """Say at which commits, counted from 1, a process dies, and at which moment."""

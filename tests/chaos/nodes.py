@@ -10,16 +10,21 @@ import random
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def failing_nodes(seed: int, pause_s: float, killed: Path) -> Iterator[str]:
-    """Yield a cluster's address; its worker node is killed about every ``pause_s``, each time a line of ``killed``."""
+def failing_nodes(seed: int, pause_s: float, killed: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield a cluster's address; its worker node is killed about every ``pause_s``, each time a line of ``killed``.
+
+    The environment is that of all its processes.
+    """
     command = [sys.executable, "-m", "tests.chaos.nodes", str(seed), str(pause_s), str(killed)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
         assert owner.stdin is not None
         assert owner.stdout is not None
         try:

@@ -49,7 +49,7 @@ def test_a_night_outlives_its_worker_nodes(
     store = open_filesystem(job.store)
     with (
         Readers(store, expected_rows(whole)) as readers,
-        failing_nodes(5, 10.0, killed) as address,
+        failing_nodes(5, 10.0, killed, job.environment) as address,
     ):
         undisturbed(dataclasses.replace(job, address=address))
     assert compare(whole, store) == (0, 0)

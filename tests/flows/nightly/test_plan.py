@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from flows.nightly.attempts import MOST_RUNS, TRIED_IN_RUNS
+from flows.nightly.context import open_context
 from flows.nightly.digests import Digests
 from flows.nightly.failures import describe_damaged
-from flows.nightly.night import video_record
+from flows.nightly.night import Night, video_record
 from flows.nightly.plan import DayPlan, look_up, plan_days, quarantined_record
-from flows.settings import ArchiveSettings
+from flows.nightly.progress import Progress
+from flows.settings import ArchiveSettings, Settings
 from storage.catalog import Catalog, video_details
 from storage.filesystem import open_filesystem
 from storage.layout import CAMERA_DAY_TABLES, CameraDay, detections_path
@@ -149,6 +151,25 @@ def test_a_video_whose_process_was_ended_is_tried_again_a_bounded_number_of_time
     quarantined(catalog, file, {name: {file.video_id: runs} for name, runs in details.items()})
     assert look_up(str(archive), catalog, DIGESTS, False).new == ((file,) if is_tried_again else ())
     assert look_up(str(archive), catalog, DIGESTS, True).new == (file,)
+
+
+@pytest.mark.parametrize(
+    ("before", "content", "outlook"),
+    [
+        (1, "content", "the next run tries it again (2 of 3 did)"),
+        (2, "content", "3 runs tried it, and only --reprocess does again"),
+        (2, "another", "the next run tries it again (1 of 3 did)"),
+    ],
+)
+def test_runs_that_tried_a_video_are_counted_as_long_as_it_is_the_same(
+    tmp_path: Path, before: int, content: str, outlook: str
+) -> None:
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    file = write(archive, "marsh/east/east_20260301T100000Z.mp4", "content")
+    quarantined(Catalog(open_filesystem(store)), file, {TRIED_IN_RUNS: {file.video_id: before}})
+    file = write(archive, file.uri, content)
+    night = Night(open_context(str(archive), str(store), Settings()), False, Progress())
+    assert night.may_pass(file, "why") == night.may_pass(file, "why") == f"why; {outlook}"
 
 
 def renamed(archive: Path, catalog: Catalog) -> tuple[ArchiveFile, ArchiveFile]:

@@ -188,10 +188,8 @@ class InferenceActor:
         return self._scorer.score(previous, chunk, keyframes, plates, behaviour)
 
 
-def start_inference_actors(spec: ScorerSpec, count: int) -> tuple[list[Any], list[str]]:
-    """Start a pool of inference actors, and wait for them; each takes a GPU where the device is CUDA.
-
-    Returns them and, without repetition, what they say of their engines.
+def start_inference_actors(spec: ScorerSpec, count: int) -> list[Any]:
+    """Begin to start a pool of inference actors; each takes a GPU where the device is CUDA.
 
     They reserve no processor: decode tasks, which hold theirs until their chunks are taken, could otherwise keep
     an actor that was restarted from ever being placed.
@@ -199,6 +197,10 @@ def start_inference_actors(spec: ScorerSpec, count: int) -> tuple[list[Any], lis
     options = InferenceActor.options(  # type: ignore[attr-defined]
         num_cpus=0, num_gpus=1 if spec.device == "cuda" else 0
     )
-    actors = [options.remote(spec) for _ in range(count)]
+    return [options.remote(spec) for _ in range(count)]
+
+
+def wait_for_actors(actors: list[Any]) -> list[str]:
+    """Wait until they have their weights; returns, without repetition, what they say of their engines."""
     engines = ray.get([actor.ready.remote() for actor in actors])
-    return actors, list(dict.fromkeys(engines))
+    return list(dict.fromkeys(engines))

@@ -79,6 +79,8 @@ class Night:
         self._days = threading.BoundedSemaphore(context.settings.camera_days_at_once)
         self._lock = threading.Lock()
         self._actors: list[Any] = []
+        self._awaited: list[Any] = []
+        """Those of which it is known that they have their weights."""
         self._cpus = 1
         self._days_to_score = 0
 
@@ -127,6 +129,8 @@ class Night:
             notice(describe_damaged(self.lookup.damaged))
         pin_or_check(self.context.catalog.fs, self.context.pin(plan.day.site for plan in plans))
         self._days_to_score = sum(1 for plan in plans if plan.to_score)
+        if self._days_to_score:
+            self._start_pool()
         self.progress.begin(sum(plan.video_s for plan in plans))
 
     def score_day(self, plan: DayPlan) -> None:
@@ -298,17 +302,29 @@ class Night:
             return False
         return True
 
-    def _pool(self) -> list[Any]:
+    def _start_pool(self) -> list[Any]:
+        """The inference actors, begun to be started if there are none: they load their weights meanwhile."""
         from workers.actors import start_inference_actors
 
         with self._lock:
             if not self._actors:
                 spec = self.context.scorer_spec(self._cpus)
-                with self.clock.wall("starting actors"):
-                    self._actors, engines = start_inference_actors(spec, self.actor_count)
                 self.device = spec.device
-                notice("; ".join(engines))
+                self._actors = start_inference_actors(spec, self.actor_count)
         return self._actors
+
+    def _pool(self) -> list[Any]:
+        from workers.actors import wait_for_actors
+
+        actors = self._start_pool()
+        if self._awaited is not actors:
+            with self.clock.wall("starting actors"):
+                engines = wait_for_actors(actors)
+            with self._lock:
+                if self._awaited is not actors:
+                    notice("; ".join(engines))
+                self._awaited = actors
+        return actors
 
     @contextmanager
     def _pool_given_up_if_unstable(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ import ray
 
 from workers.derive import Derived, DeriveJob, derive_camera_day
 from workers.detectors import DetectorSpec
-from workers.limits import ended_after, limit_address_space, limit_open_files
+from workers.limits import ended_after, limit_address_space, limit_open_files, peak_resident_bytes
 from workers.messages import ArchiveFile, FrameChunk, GridSpan, Plate, Presence, Probe, Quarantined, Recording
 from workers.score import FrameScorer, ScoredKeyframes, ScorerSpec
 from workers.scratch import Scratch, clear, on_disk
@@ -52,6 +52,8 @@ class DecodeReport:
     """Time spent decoding, waiting for the consumer left out."""
     num_bytes: int
     """Of the pixels that left the task."""
+    peak_bytes: int
+    """Most memory that its process had resident."""
 
 
 @ray.remote(max_retries=0, max_calls=1, num_cpus=1)
@@ -93,7 +95,7 @@ def _decode(
             break
         num_bytes += chunk.frames.nbytes
         yield chunk
-    yield DecodeReport(tally.frames_decoded, tally.decoder, busy_s, num_bytes)
+    yield DecodeReport(tally.frames_decoded, tally.decoder, busy_s, num_bytes, peak_resident_bytes())
 
 
 @ray.remote(max_retries=0, num_cpus=1)
@@ -133,8 +135,8 @@ def survey_recording(
     detector: DetectorSpec | None,
     max_iframe_gap_s: float,
     scratch: Scratch,
-) -> Presence:
-    """When something is there in one video."""
+) -> tuple[Presence, float]:
+    """When something is there in one video, and the seconds spent looking, building the detector left out."""
     from workers.errors import UnreadableVideoError
     from workers.survey import survey_video, whole_video
 
@@ -142,9 +144,11 @@ def survey_recording(
     try:
         with on_disk(recording.file, scratch) as file, ended_after(PROBE_S + recording.probe.duration_s):
             copy = dataclasses.replace(recording, file=file)
-            return survey_video(copy, plates, frame_size, finder, max_iframe_gap_s)
+            started = time.perf_counter()
+            found = survey_video(copy, plates, frame_size, finder, max_iframe_gap_s)
+            return found, time.perf_counter() - started
     except UnreadableVideoError as error:
-        return whole_video(recording, error.reason)  # the decoder quarantines it
+        return whole_video(recording, error.reason), 0.0  # the decoder quarantines it
 
 
 @ray.remote(max_retries=0, num_cpus=0)

@@ -34,6 +34,11 @@ def limit_open_files(extra_files: int) -> None:
         _lower(resource.RLIMIT_NOFILE, highest + 1 + extra_files)
 
 
+def peak_resident_bytes() -> int:
+    """Most memory that this process has had resident at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def _lower(kind: int, limit: int) -> None:
     soft, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (limit if soft == resource.RLIM_INFINITY else min(limit, soft), hard))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.engines.choice import EngineSpec
 from storage.records import EMBEDDING_SIZE, DetectionColumns
 from workers.detectors import DetectorSpec
+from workers.limits import peak_resident_bytes
 from workers.messages import Boxes, FrameChunk, GridSpan, Keyframes, Plate, Scores
 from workers.segments import keyframe_indices
 
@@ -44,6 +45,8 @@ class ScoredKeyframes:
     """Time spent finding boxes."""
     infer_s: float
     """Time spent scoring behaviour."""
+    peak_bytes: int
+    """Most memory that the process had resident until then."""
 
 
 class FrameScorer:
@@ -95,7 +98,9 @@ class FrameScorer:
             ]
         finished = time.perf_counter()
         rows = _rows(joined, centres, boxes, scores, self._spec.behaviours)
-        return ScoredKeyframes(keyframes, rows, detected - started, finished - detected)
+        return ScoredKeyframes(
+            keyframes, rows, detected - started, finished - detected, peak_resident_bytes()
+        )
 
 
 def join_chunks(first: FrameChunk, second: FrameChunk) -> FrameChunk:

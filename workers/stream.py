@@ -55,8 +55,13 @@ class ScoredVideo:
     decode_s: float
     decoded_bytes: int
     """Of the pixels that went to the actors."""
+    decode_peak_bytes: int
+    """Most memory that one of its decode processes had resident."""
     detect_s: float
     infer_s: float
+    actor_peak_bytes: int
+    """Most memory that an actor had had resident by its last chunk."""
+    segments: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +282,11 @@ class CameraDayStream:
             decoder=", ".join(sorted({report.decoder for report in reports})),
             decode_s=sum(report.busy_s for report in reports),
             decoded_bytes=sum(report.num_bytes for report in reports),
+            decode_peak_bytes=max((report.peak_bytes for report in reports), default=0),
             detect_s=sum(part.detect_s for part in parts),
             infer_s=sum(part.infer_s for part in parts),
+            actor_peak_bytes=max((part.peak_bytes for part in parts), default=0),
+            segments=len(video.segments),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -71,6 +71,10 @@ class Night:
         self.lookup: Lookup = look_up(context.archive, context.catalog, context.digests, reprocess)
         self.frames_decoded = 0
         self.video_s = 0.0
+        self.videos = 0
+        """That were scored."""
+        self.segments = 0
+        """That were decoded."""
         self.device = ""
         """Of the inference actors; empty before they are started."""
         self.failures = Failures()
@@ -82,7 +86,8 @@ class Night:
         self._awaited: list[Any] = []
         """Those of which it is known that they have their weights."""
         self._cpus = 1
-        self._days_to_score = 0
+        self.days_to_score = 0
+        """Camera-days that have videos to score; known once the run begins."""
 
     @contextmanager
     def on_cluster(self, cpus: int) -> Iterator[None]:
@@ -97,6 +102,11 @@ class Night:
             self._clear_scratch()
 
     @property
+    def cpus(self) -> int:
+        """Processors of the cluster."""
+        return self._cpus
+
+    @property
     def decode_workers(self) -> int:
         """Decode processes at once, for each camera-day under way."""
         return self.context.settings.decode.workers or max(1, self._cpus // 2)
@@ -104,7 +114,7 @@ class Night:
     @property
     def workers(self) -> dict[str, int]:
         """Of each stage through which frames are streamed, for all camera-days under way; actors do two stages."""
-        at_once = min(self.context.settings.camera_days_at_once, max(1, self._days_to_score))
+        at_once = min(self.context.settings.camera_days_at_once, max(1, self.days_to_score))
         decoding = min(self.decode_workers * at_once, max(1, self._cpus))
         return {"decode": decoding, "detect": self.actor_count, "infer": self.actor_count}
 
@@ -128,8 +138,8 @@ class Night:
         if self.lookup.damaged:
             notice(describe_damaged(self.lookup.damaged))
         pin_or_check(self.context.catalog.fs, self.context.pin(plan.day.site for plan in plans))
-        self._days_to_score = sum(1 for plan in plans if plan.to_score)
-        if self._days_to_score:
+        self.days_to_score = sum(1 for plan in plans if plan.to_score)
+        if self.days_to_score:
             self._start_pool()
         self.progress.begin(sum(plan.video_s for plan in plans))
 
@@ -191,10 +201,12 @@ class Night:
 
         found: list[Probe | Quarantined] = []
         tasks = [Retried(file.uri, partial(probe_file.remote, file, self.context.scratch)) for file in files]
+        self.clock.add("probe", Work(items=len(files)))
         for file, task in zip(files, tasks, strict=True):
             self._tried_in_runs.pop(file.video_id, None)
             try:
-                found.append(task.result())
+                with self.clock.wall("starting workers") if not found else nullcontext():
+                    found.append(task.result())
             except ProcessEndedError:
                 reason = self.may_pass(file, "reading its container ended the process twice")
                 found.append(Quarantined(file, reason))
@@ -253,7 +265,8 @@ class Night:
         from workers.survey import whole_video
 
         settings, detector = self.context.settings.survey, self.context.detector
-        plates = self._plates(plan, size)
+        with self.clock.wall("plates"):
+            plates = self._plates(plan, size)
         if not settings.skip_empty or detector.name == "given":
             reason = "every file is to be decoded whole"
             return Survey(plates, {r.file.video_id: whole_video(r, reason) for r in todo})
@@ -267,7 +280,8 @@ class Night:
         presence: dict[str, Presence] = {}
         for recording, found in zip(todo, looking, strict=True):
             try:
-                presence[recording.file.video_id] = found.result()
+                presence[recording.file.video_id], busy_s = found.result()
+                self.clock.add("survey", Work(busy_s, 1))
             except ProcessEndedError:
                 presence[recording.file.video_id] = whole_video(recording, "its I-frames end the process")
         return Survey(plates, presence)
@@ -372,12 +386,16 @@ class Night:
         with self._lock:
             self.frames_decoded += scored.frames_decoded
             self.video_s += recording.probe.duration_s
+            self.videos += 1
+            self.segments += scored.segments
         self._count(scored)
 
     def _count(self, scored: Any) -> None:
-        self.clock.add("decode", Work(scored.decode_s, scored.frames_decoded, scored.decoded_bytes))
-        self.clock.add("detect", Work(scored.detect_s, scored.keyframes))
-        self.clock.add("infer", Work(scored.infer_s, len(scored.rows.frame)))
+        decoded = Work(scored.decode_s, scored.frames_decoded, scored.decoded_bytes, scored.decode_peak_bytes)
+        self.clock.add("decode", decoded)
+        actor_bytes = scored.actor_peak_bytes
+        self.clock.add("detect", Work(scored.detect_s, scored.keyframes, peak_bytes=actor_bytes))
+        self.clock.add("infer", Work(scored.infer_s, len(scored.rows.frame), peak_bytes=actor_bytes))
 
     def _derive(self, day: CameraDay, quarantined: tuple[VideoRecord, ...]) -> DayOutcome:
         from workers.actors import derive_day

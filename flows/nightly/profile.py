@@ -33,6 +33,8 @@ class StageProfile:
     """Of one worker that is busy."""
     mb_per_s: float
     """Megabytes that left the stage in a second of the phase."""
+    peak_mb: float
+    """Most memory that one of its processes had resident. Detect and infer share theirs."""
 
     @property
     def busy_share(self) -> float:
@@ -87,6 +89,7 @@ def profile_run(
     stages = tuple(
         _stage(name, work, workers[name], streamed_s, work.busy_s if name == "decode" else shared_s)
         for name, work in clock.work.items()
+        if name in UNITS
     )
     limiting, why = _explain(stages, phases_s, wall_s, device)
     return RunProfile(stages, phases_s, wall_s, video_s, device, workers["infer"], limiting, why)
@@ -102,6 +105,7 @@ def _stage(name: str, work: Work, workers: int, streamed_s: float, taken_s: floa
         unit=UNITS[name],
         items_per_s=round(work.items / max(1e-9, work.busy_s), 2),
         mb_per_s=round(work.num_bytes / 1e6 / max(1e-9, streamed_s), 2),
+        peak_mb=round(work.peak_bytes / 1e6, 1),
     )
 
 
@@ -156,10 +160,13 @@ def profile_document(profile: RunProfile) -> dict[str, Any]:
 
 def profile_table(document: Mapping[str, Any]) -> list[str]:
     """Lines for a terminal: a row a stage, the phases, and the sentence."""
-    head = f"{'stage':<8}{'workers':>8}{'busy s':>9}{'waiting s':>11}{'busy':>7}{'items':>20}{'items/s':>10}{'MB/s':>8}"
+    head = (
+        f"{'stage':<8}{'workers':>8}{'busy s':>9}{'waiting s':>11}{'busy':>7}{'items':>20}{'items/s':>10}"
+        f"{'MB/s':>8}{'peak MB':>9}"
+    )
     rows = [
         f"{s['stage']:<8}{s['workers']:>8}{s['busy_s']:>9.1f}{s['waiting_s']:>11.1f}{s['busy_share']:>7.0%}"
-        f"{str(s['items']) + ' ' + s['unit']:>20}{s['items_per_s']:>10.1f}{s['mb_per_s']:>8.1f}"
+        f"{str(s['items']) + ' ' + s['unit']:>20}{s['items_per_s']:>10.1f}{s['mb_per_s']:>8.1f}{s['peak_mb']:>9.0f}"
         for s in document["stages"]
     ]
     phases_s = document["phases_s"]

@@ -19,9 +19,16 @@ class Work:
     items: int = 0
     num_bytes: int = 0
     """That they put out."""
+    peak_bytes: int = 0
+    """Most memory that one of its processes had resident."""
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.busy_s + other.busy_s, self.items + other.items, self.num_bytes + other.num_bytes)
+        return Work(
+            self.busy_s + other.busy_s,
+            self.items + other.items,
+            self.num_bytes + other.num_bytes,
+            max(self.peak_bytes, other.peak_bytes),
+        )
 
 
 class StageClock:
@@ -39,8 +46,12 @@ class StageClock:
         try:
             yield
         finally:
-            with self._lock:
-                self._spans[phase].append((started, time.perf_counter()))
+            self.add_span(phase, started, time.perf_counter())
+
+    def add_span(self, phase: str, start_s: float, stop_s: float) -> None:
+        """Count a stretch of time, both ends on one clock of the caller's, as wall time of a phase."""
+        with self._lock:
+            self._spans[phase].append((start_s, stop_s))
 
     def add(self, stage: str, work: Work) -> None:
         """Count what a worker of a stage did."""
@@ -51,6 +62,16 @@ class StageClock:
     def wall_s(self) -> dict[str, float]:
         """Seconds in which each phase was under way, for one camera-day or several."""
         return {phase: round(_covered_s(spans), 3) for phase, spans in self._spans.items()}
+
+    @property
+    def summed_s(self) -> dict[str, float]:
+        """Seconds of each phase, those of camera-days side by side each counted."""
+        return {phase: round(sum(b - a for a, b in spans), 3) for phase, spans in self._spans.items()}
+
+    @property
+    def covered_s(self) -> float:
+        """Seconds in which any phase was under way."""
+        return round(_covered_s([span for spans in self._spans.values() for span in spans]), 3)
 
     @property
     def work(self) -> dict[str, Work]:

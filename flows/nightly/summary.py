@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from flows.nightly.night import DayOutcome, Night
 from flows.nightly.profile import profile_document, profile_run, profile_table
+from flows.nightly.scale import scale_of
 from storage import Store
 from storage.catalog import Catalog
 from storage.layout import CameraDay
@@ -37,6 +39,7 @@ def summarise(night: Night, outcomes: Sequence[DayOutcome], wall_s: float) -> di
         "outdated": night.lookup.outdated if not night.reprocess else 0,
         "damaged": list(night.lookup.damaged),
         "profile": profile_document(profile),
+        "scale": asdict(scale_of(night, wall_s)),
         "store": context.out,
         "note": context.note,
         "time_budget": budget(context.out),

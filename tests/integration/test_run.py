@@ -33,6 +33,12 @@ def test_the_summary_names_every_video_and_counts_what_is_stored(
     assert {video["uri"] for video in summary["videos"]} == uris
     assert {video["status"] for video in summary["videos"]} == {"done"}
     assert summary["frames_decoded"] > 0
+    scale, stages = summary["scale"], summary["profile"]["stages"]
+    assert (scale["files"], scale["videos"], scale["camera_days"]) == (2, 2, 1)
+    assert scale["segments"] >= 2
+    assert scale["present_s"] == pytest.approx(stages[1]["items"] * 4 / 15, abs=0.001)
+    assert 0 < scale["survey_busy_s"] < scale["phase_sums_s"]["survey"] * scale["cpus"]
+    assert all(stage["peak_mb"] > 50 for stage in stages)
     assert summary["events"] == len(rows(store, "events")) > 0
     assert summary["individuals"] == len(rows(store, "individuals")) > 0
     assert "simulated birds" in summary["note"]

@@ -53,7 +53,7 @@ def through_all_stages(root: str, scratch: Scratch) -> list[Any]:
     assert isinstance(probe, Probe)
     recording: Recording = place_recording(file, probe)
     plates = call(build_plates, [recording], SIZE, scratch)
-    presence = call(survey_recording, recording, SIZE, plates, None, 2.5, scratch)
+    presence, _ = call(survey_recording, recording, SIZE, plates, None, 2.5, scratch)
     (segment,) = plan_segments(recording, whole_video(recording, "all of it"), 300.0)
     *chunks, report = call(decode_segment, segment, SIZE, DecodeLimits(2**33, 60.0, scratch))
     assert isinstance(report, DecodeReport)

@@ -63,7 +63,13 @@ def decode_numbers(segment: Segment, size: tuple[int, int], limits: DecodeLimits
         grid = np.arange(first, min(first + CHUNK_FRAMES, segment.frames.stop))
         frames = np.broadcast_to((grid % 251).astype(np.uint8)[:, None, None, None], (len(grid), *size, 3))
         yield FrameChunk(name, first, np.array(frames), grid / 15.0, grid)
-    yield DecodeReport(len(range(segment.frames.first, segment.frames.stop)), "decord", 0.5, 100)
+    yield DecodeReport(
+        len(range(segment.frames.first, segment.frames.stop)),
+        "decord",
+        0.5,
+        100,
+        7000 + segment.keyframes.first,
+    )
 
 
 @ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)
@@ -111,7 +117,7 @@ class OneBoxPerKeyframe:
             np.zeros(len(grid), np.float32),
             np.zeros((len(grid), EMBEDDING_SIZE), np.int8),
         )
-        return ScoredKeyframes(keyframes, rows, 0.1, 0.2)
+        return ScoredKeyframes(keyframes, rows, 0.1, 0.2, 9000 + keyframes.first)
 
 
 def recording(name: str, fps: float = 30.0, path: Path | None = None) -> Any:
@@ -145,7 +151,9 @@ def test_every_keyframe_is_scored_once_in_order_from_its_own_frame(monkeypatch: 
     for name in ("one", "two"):
         video = done[name]
         assert_whole(video)
-        assert video.decode_s == 1.0
+        assert (video.decode_s, video.segments) == (1.0, 2)
+        assert video.decode_peak_bytes == 7200
+        assert video.actor_peak_bytes > 9200
 
 
 @pytest.mark.parametrize(

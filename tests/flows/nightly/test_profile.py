@@ -14,8 +14,8 @@ def clock(streamed_s: float, work: dict[str, Work], survey_s: float = 1.0) -> St
     counted = StageClock()
     for stage, done in work.items():
         counted.add(stage, done)
-    counted._spans["survey"].append((0.0, survey_s))
-    counted._spans["decode and infer"].append((0.0, streamed_s))
+    counted.add_span("survey", 0.0, survey_s)
+    counted.add_span("decode and infer", 0.0, streamed_s)
     return counted
 
 
@@ -63,14 +63,23 @@ def test_a_run_without_new_video_has_no_table() -> None:
 
 def test_camera_days_side_by_side_count_once() -> None:
     counted = StageClock()
-    counted._spans["derive"] += [(0.0, 4.0), (1.0, 3.0), (3.5, 5.0), (7.0, 8.0)]
-    assert counted.wall_s == {"derive": 6.0}
+    for start_s, stop_s in [(0.0, 4.0), (1.0, 3.0), (3.5, 5.0), (7.0, 8.0)]:
+        counted.add_span("derive", start_s, stop_s)
+    counted.add_span("survey", 4.5, 6.0)
+    assert counted.wall_s == {"derive": 6.0, "survey": 1.5}
+    assert counted.summed_s["derive"] == pytest.approx(4 + 2 + 1.5 + 1)
+    assert counted.covered_s == pytest.approx(6 + 1)
+
+
+def test_the_peak_of_a_stage_is_that_of_its_largest_process() -> None:
+    assert Work(1.0, 2, 3, 400) + Work(1.0, 2, 3, 100) == Work(2.0, 4, 6, 400)
 
 
 def test_the_table_has_a_row_for_each_stage() -> None:
-    work = {"decode": Work(19.6, 3000, 10_000_000), "detect": Work(1.1, 400), "infer": Work(2.0, 900)}
+    decode = Work(19.6, 3000, 10_000_000, 812_000_000)
+    work = {"decode": decode, "detect": Work(1.1, 400), "infer": Work(2.0, 900), "probe": Work(items=4)}
     profile = profile_run(clock(10.0, work), WORKERS, wall_s=20.0, video_s=200.0, device="cpu")
-    head, decode, *_, phases, why, rate = profile_table(profile_document(profile))
+    head, decoded, _, _, phases, why, rate = profile_table(profile_document(profile))
     assert head.split() == [
         "stage",
         "workers",
@@ -82,8 +91,10 @@ def test_the_table_has_a_row_for_each_stage() -> None:
         "items",
         "items/s",
         "MB/s",
+        "peak",
+        "MB",
     ]
-    assert decode.split() == ["decode", "2", "19.6", "0.4", "98%", "3000", "frames", "153.1", "1.0"]
+    assert decoded.split() == ["decode", "2", "19.6", "0.4", "98%", "3000", "frames", "153.1", "1.0", "812"]
     assert phases == "phases: survey 1.0 s, decode and infer 10.0 s"
     assert why == profile.why
     assert rate == "240 video-hours a day on this machine at this rate"

@@ -16,6 +16,7 @@ from flows.commands.annotations import add_annotations
 from flows.commands.doctor import add_doctor
 from flows.commands.evaluate import add_evaluate
 from flows.commands.export import add_export
+from flows.commands.plan import add_plan
 from flows.commands.replay import add_replay
 from flows.commands.run import add_run, add_schedule
 from flows.commands.shared import EXIT_DONE, EXIT_NOTHING
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         add_simulate,
         add_run,
+        add_plan,
         add_events,
         add_upgrade,
         add_score,

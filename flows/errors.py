@@ -51,5 +51,9 @@ class SplitFileError(AviaflowError):
     """``split.csv`` cannot be read, or does not fit the truth beside it."""
 
 
+class PlanError(AviaflowError):
+    """A run cannot be predicted from what was measured, or for what was asked."""
+
+
 class ExportError(AviaflowError):
     """An engine cannot be made as it was asked for."""

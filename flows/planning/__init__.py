@@ -1,0 +1,1 @@
+"""How long a run of an archive would take, from the record of one that was measured."""

@@ -85,7 +85,11 @@ def measured(record: Mapping[str, Any]) -> Measured:
         ended_at=str(record.get("ended_at", "")),
         device=record["profile"]["device"],
         scale=scale,
-        rates=_rates(scale, {name: stage["busy_s"] for name, stage in stages.items()}),
+        rates=_rates(
+            scale,
+            {name: stage["busy_s"] for name, stage in stages.items()},
+            record["profile"]["phases_s"].get("starting actors", 0.0),
+        ),
         frames_per_s=decode["items"] / scale.present_s,
         individuals_per_s=stages["infer"]["items"] / scale.present_s,
         decoded_bytes_per_s=decode["mb_per_s"] * 1e6 * streamed_s / scale.present_s,
@@ -95,8 +99,11 @@ def measured(record: Mapping[str, Any]) -> Measured:
     return with_starts(run)
 
 
-def _rates(scale: RunScale, busy_s: Mapping[str, float]) -> Rates:
-    """All but the starts of processes, which no clock of the run counts."""
+def _rates(scale: RunScale, busy_s: Mapping[str, float], awaited_s: float) -> Rates:
+    """All but the starts of processes, which no clock of the run counts.
+
+    Actors load their weights beside the first survey, so that its time and what was waited after it bound theirs.
+    """
     summed_s, present_s = scale.phase_sums_s, scale.present_s
     starting_s = summed_s.get("starting workers", 0.0)
     probing_s = max(0.0, summed_s.get("probe", 0.0) - starting_s)
@@ -106,7 +113,7 @@ def _rates(scale: RunScale, busy_s: Mapping[str, float]) -> Rates:
         plates_s=summed_s.get("plates", 0.0) / scale.camera_days,
         survey_start_s=0.0,
         survey_s=scale.survey_busy_s / scale.video_s,
-        actors_s=summed_s.get("starting actors", 0.0),
+        actors_s=summed_s.get("survey", 0.0) / scale.camera_days + awaited_s,
         decode_start_s=0.0,
         decode_s=busy_s["decode"] / present_s,
         detect_s=busy_s["detect"] / present_s,

@@ -37,7 +37,7 @@ class Rates:
     survey_s: float
     """For a second of video."""
     actors_s: float
-    """Once, to start the actors."""
+    """Once, from the end of probing until the actors have their weights."""
     decode_start_s: float
     """For a segment, before its first chunk."""
     decode_s: float
@@ -118,8 +118,7 @@ class SimulatedRun:
         self._at_once = Slots(means.camera_days_at_once)
         self._derived = [Slots(0) for _ in days]
         self._ready = Slots(0)
-        """The actors, once they are; everyone who takes it gives it back."""
-        self._are_starting = False
+        """The actors, once they have their weights; everyone who takes it gives it back."""
         self._actors = [_Actor(Slots(0), deque()) for _ in range(means.actors)]
         self._chunks = self._most_chunks = 0
 
@@ -134,6 +133,8 @@ class SimulatedRun:
     def _night(self) -> Process:
         yield self._rates.start_s
         yield from self._side_by_side("probe", [self._rates.probe_s] * self._files)
+        if self._days:
+            self._time.start(self._load_actors())
         for number in range(len(self._days)):
             self._time.start(self._camera_day(number))
 
@@ -157,7 +158,7 @@ class SimulatedRun:
         yield self._at_once
         yield from self._side_by_side("survey", [self._rates.plates_s])
         yield from self._side_by_side("survey", self._surveys_s(day))
-        yield from self._start_actors()
+        yield from self._await_actors()
         yield from self._stream(day)
         self._time.give(self._at_once)
         if day.after is not None:
@@ -173,16 +174,15 @@ class SimulatedRun:
             for start_s, video in zip(starts_s, day.videos, strict=True)
         ]
 
-    def _start_actors(self) -> Process:
-        """The first camera-day to need them starts them, the others wait."""
-        if self._are_starting:
-            yield self._ready
-        else:
-            self._are_starting = True
-            started_s = self._time.now_s
-            yield self._rates.actors_s
-            self._clock.add_span("starting actors", started_s, self._time.now_s)
+    def _load_actors(self) -> Process:
+        yield self._rates.actors_s
         self._time.give(self._ready)
+
+    def _await_actors(self) -> Process:
+        started_s = self._time.now_s
+        yield self._ready
+        self._time.give(self._ready)
+        self._clock.add_span("starting actors", started_s, self._time.now_s)
 
     def _stream(self, day: DayLoad) -> Process:
         started_s, means = self._time.now_s, self._means

@@ -23,7 +23,7 @@ def test_rates_are_seconds_for_what_each_stage_works_on() -> None:
     assert rates.probe_s == pytest.approx((7 - 3) * 4 / 8)
     assert rates.plates_s == pytest.approx(5 / 2)
     assert rates.survey_s == pytest.approx(16 / 800)
-    assert rates.actors_s == pytest.approx(11)
+    assert rates.actors_s == pytest.approx(33 / 2 + 11)
     assert (rates.decode_s, rates.detect_s, rates.infer_s) == pytest.approx((200 / 400, 100 / 400, 300 / 400))
     assert rates.derive_s == pytest.approx(6)
     assert run.frames_per_s == pytest.approx(30)

@@ -156,6 +156,13 @@ def test_what_goes_in_is_worked_on_once_and_the_same_each_time() -> None:
         assert first.clock.busy_s[stage] <= workers * first.clock.wall_s[STREAMED]
 
 
+@pytest.mark.parametrize(("loading_s", "wall_s"), [(2.0, 5.0), (9.0, 9.0)])
+def test_actors_load_beside_the_survey(loading_s: float, wall_s: float) -> None:
+    found = simulated(day(1), of=rates(plates_s=5.0, actors_s=loading_s))
+    assert found.wall_s == pytest.approx(wall_s)
+    assert found.clock.wall_s["starting actors"] == pytest.approx(wall_s - 5.0)
+
+
 def test_nothing_to_do_takes_the_start_only() -> None:
     assert simulated(of=rates(start_s=3.0, actors_s=9.0)).wall_s == pytest.approx(3.0)
 

@@ -150,7 +150,7 @@ def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Pro
         is_iframe=packets.keys[order],
         packet_bytes=packets.sizes[order],
         duration_s=float(times_s[-1]) + last_s,
-        container_start=_creation_time(opened, stream),
+        container_start=creation_time(opened, stream),
         decoder=decoder,
         decoder_reason=reason,
         origin_s=float(ticks[0]) * time_base,
@@ -254,7 +254,8 @@ def _missing_part(opened: Any, found_s: float) -> str:
     return f"the header states {stated_s:,.1f} s, there are pictures for {found_s:,.1f} s"
 
 
-def _creation_time(opened: Any, stream: Any) -> dt.datetime | None:
+def creation_time(opened: Any, stream: Any) -> dt.datetime | None:
+    """When a container says that it was made (UTC); None where it does not, or its clock was never set."""
     for metadata in (opened.metadata, stream.metadata):
         text = metadata.get("creation_time") or metadata.get("date") or ""
         try:

@@ -14,7 +14,7 @@ from workers.archive import list_archive, place_file
 from workers.containers import sniff_format
 from workers.errors import UnreadableVideoError
 from workers.messages import ArchiveFile
-from workers.probe import open_container, video_stream
+from workers.probe import creation_time, open_container, video_stream
 
 MICROSECONDS = 1_000_000
 
@@ -96,12 +96,4 @@ def read_header(path: Path) -> tuple[float, dt.datetime | None]:
             seconds = container.duration / MICROSECONDS
         else:
             raise OSError("its header tells no length")
-        return seconds, _made_at(container.metadata.get("creation_time"))
-
-
-def _made_at(text: str | None) -> dt.datetime | None:
-    try:
-        made = dt.datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return made.replace(tzinfo=made.tzinfo or dt.UTC) if made else None
+        return seconds, creation_time(container, stream)

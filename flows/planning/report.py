@@ -135,9 +135,10 @@ def describe_prediction(plan: Mapping[str, Any]) -> str:
     share = plan["present_s"] / plan["video_s"] if plan["video_s"] else 0.0
     memory = ", ".join(f"{what} {mb / 1000:.1f} GB" for what, mb in plan["memory_mb"].items())
     lines = [
-        f"{plan['videos']} videos of {plan['camera_days']} camera-days, {plan['video_s'] / 3600:.2f} h, something "
-        f"there for {share:.0%} of it; on {plan['cpus']} processors and {plan['gpus']} GPUs, {plan['decode_workers']} "
-        f"decode workers for each camera-day and {plan['actors']} actors",
+        f"videos: {plan['videos']}, {plan['video_s'] / 3600:.2f} h, something there for {share:.0%} of it; "
+        f"camera-days: {plan['camera_days']}",
+        f"processors: {plan['cpus']}, GPUs: {plan['gpus']}, actors: {plan['actors']}, decode workers for each "
+        f"camera-day: {plan['decode_workers']}",
         f"about {plan['wall_s'] / 60:.1f} min ({plan['realtime_factor']:.1f}x real time)",
         "",
         *profile_table(plan["profile"]),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flows.nightly.recompute import derive_jobs
 from flows.replay.result import Differences, StageReplay
@@ -14,7 +16,9 @@ from flows.settings import Settings
 from workers.derive import camera_day_tables
 
 _ROWS = {"track": "tracks", "segment": "events"}
-_DIGITS = 6
+TOLERANCE = 1e-4
+"""Numbers of rows, among them seconds and probabilities, may differ by this: they are stored in single precision."""
+_Key = tuple[tuple[str, str], ...]
 
 
 def replay_tables(out: str, settings: Settings, stages: Sequence[str]) -> list[StageReplay]:
@@ -35,28 +39,26 @@ def replay_tables(out: str, settings: Settings, stages: Sequence[str]) -> list[S
 
 
 def _compare_rows(found: Differences, day: str, now: Sequence[Any], stored: Sequence[Any]) -> None:
-    """Rows that both have count once; one that only one of them has is a difference."""
-    one, other = Counter(map(_as_key, now)), Counter(map(_as_key, stored))
-    for _ in (one & other).elements():
-        found.add("", True)
-    for row in (one - other).elements():
-        found.add(f"{day}: not stored: {_short(row)}", False)
-    for row in (other - one).elements():
-        found.add(f"{day}: only stored: {_short(row)}", False)
+    """Rows are the same where all but their numbers is equal, and those differ by no more than ``TOLERANCE``."""
+    one, other = (dict(map(_split, rows)) for rows in (now, stored))
+    for key in one.keys() & other.keys():
+        off = np.abs(one[key] - other[key])
+        off_most = float(np.where(np.isnan(one[key]) & np.isnan(other[key]), 0.0, off).max(initial=0.0))
+        found.add(f"{day}: differs by {off_most:.3g}: {_short(key)}", off_most <= TOLERANCE, off_most)
+    for key in sorted(one.keys() - other.keys()):
+        found.add(f"{day}: not stored: {_short(key)}", False)
+    for key in sorted(other.keys() - one.keys()):
+        found.add(f"{day}: only stored: {_short(key)}", False)
 
 
-def _as_key(row: Any) -> tuple[tuple[str, object], ...]:
-    """A row without what does not come from its stage, its numbers rounded, NaN equal to itself."""
+def _split(row: Any) -> tuple[_Key, NDArray[np.float64]]:
+    """What a row is about, without the digest of the settings, and its numbers."""
     values = dataclasses.asdict(row)
     values.pop("config_digest", None)
-    return tuple((name, _rounded(value)) for name, value in values.items())
+    numbers = [value for value in values.values() if isinstance(value, float)]
+    words = ((name, str(value)) for name, value in values.items() if not isinstance(value, float))
+    return tuple(words), np.array(numbers, np.float64)
 
 
-def _rounded(value: object) -> object:
-    if not isinstance(value, float):
-        return value
-    return "nan" if value != value else round(value, _DIGITS)
-
-
-def _short(row: tuple[tuple[str, object], ...]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in row[:6])
+def _short(key: _Key) -> str:
+    return ", ".join(f"{name} {value}" for name, value in key[:6])

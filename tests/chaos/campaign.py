@@ -77,15 +77,16 @@ class Job:
         command = [sys.executable, "-m", "tests.chaos.job", self.archive, self.store]
         command += ["--address", self.address] if self.address else []
         command += ["--stub"] if self.is_stub else []
-        with (self.notes / "stderr").open("wb") as log:
-            return subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=log)
+        with (self.notes / "said").open("wb") as log:
+            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
 
     @property
     def environment(self) -> dict[str, str]:
         """Of its processes."""
         path = os.pathsep.join(filter(None, [str(INJECT), os.environ.get("PYTHONPATH")]))
         stub = {"AVIAFLOW_CHAOS_STUB": "1"} if self.is_stub else {}
-        return {**os.environ, "PYTHONPATH": path, "AVIAFLOW_CHAOS": str(self.notes), **stub}
+        ours = {"PYTHONPATH": path, "PYTHONFAULTHANDLER": "1", "AVIAFLOW_CHAOS": str(self.notes)}
+        return {**os.environ, **ours, **stub}
 
     def plan_deaths(self, deaths: Mapping[int, str]) -> None:
         """Say at which commits, counted from 1, a process dies, and at which moment."""
@@ -211,7 +212,7 @@ def _is_too_slow(job: Job) -> bool:
 
 
 def _tail(job: Job) -> str:
-    return (job.notes / "stderr").read_text(errors="replace")[-2000:]
+    return (job.notes / "said").read_text(errors="replace")[-4000:]
 
 
 def compare(reference: StoreFilesystem, store: StoreFilesystem) -> tuple[int, int]:

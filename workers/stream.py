@@ -7,7 +7,7 @@ bounded number of chunks is with the actors. Frames never pass through this proc
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,8 +144,8 @@ class CameraDayStream:
         self._videos = {r.file.video_id: _opened(r, segments[r.file.video_id]) for r in recordings}
         self._waiting = deque(opened for video in self._videos.values() for opened in video.segments)
 
-    def __iter__(self) -> Iterator[ScoredVideo | FailedVideo]:
-        """Yield each video as it is finished.
+    def __iter__(self) -> Generator[ScoredVideo | FailedVideo, None, None]:
+        """Yield each video as it is finished. Close it where it is not read to its end.
 
         Raises:
             UnstableClusterError: nodes or actors die faster than work gets done.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -245,8 +245,12 @@ class Night:
             StreamLimits(self.decode_workers, decode, size),
             len(self.context.ethogram.names),
         )
-        with self.clock.wall("decode and infer"), self._pool_given_up_if_unstable():
-            for outcome in stream:
+        with (
+            self.clock.wall("decode and infer"),
+            self._pool_given_up_if_unstable(),
+            closing(iter(stream)) as outcomes,  # where storing fails, its decoders are ended at once
+        ):
+            for outcome in outcomes:
                 if isinstance(outcome, FailedVideo):
                     file, reason = outcome.recording.file, outcome.reason
                     reason = self.may_pass(file, reason) if outcome.may_pass else reason

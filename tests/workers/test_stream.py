@@ -132,6 +132,17 @@ def outcomes(
     path: Path | None = None,
     actor: Any = None,
 ) -> dict[str, Any]:
+    stream = stream_of(monkeypatch, names, fps, path, actor)
+    return {outcome.recording.file.video_id: outcome for outcome in stream}
+
+
+def stream_of(
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    fps: float = 30.0,
+    path: Path | None = None,
+    actor: Any = None,
+) -> CameraDayStream:
     monkeypatch.setattr(stream_module, "decode_segment", decode_numbers)
     recordings = [recording(name, fps, path) for name in names]
     segments = {
@@ -142,8 +153,7 @@ def outcomes(
         for r in recordings
     }
     actors = [actor or OneBoxPerKeyframe.remote()]
-    stream = CameraDayStream(segments, recordings, (), actors, LIMITS, 2)
-    return {outcome.recording.file.video_id: outcome for outcome in stream}
+    return CameraDayStream(segments, recordings, (), actors, LIMITS, 2)
 
 
 def test_every_keyframe_is_scored_once_in_order_from_its_own_frame(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,11 +239,22 @@ def test_actors_that_keep_dying_are_no_video_to_quarantine_and_leave_no_decoder_
         UnstableClusterError, match="the actors that score it keep dying; run again"
     ) as raised:
         outcomes(monkeypatch, ["deadly"])
+    assert_no_decoder_waits()
+    assert raised.value.__traceback__ is not None  # which holds the stream
+
+
+def assert_no_decoder_waits() -> None:
     until_s = time.monotonic() + 30.0
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
         assert time.monotonic() < until_s, "decoders wait for somebody who takes their chunks"
         time.sleep(0.1)
-    assert raised.value.__traceback__ is not None  # which holds the stream
+
+
+def test_a_stream_that_is_closed_leaves_no_decoder_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes_of = iter(stream_of(monkeypatch, ["one", "two", "three", "four"]))
+    assert isinstance(next(outcomes_of), ScoredVideo)
+    outcomes_of.close()
+    assert_no_decoder_waits()
 
 
 def test_slow_video_is_detected_and_its_behaviour_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """The fast pathway's first convolution, which has few channels and a kernel of five frames: unusual enough to be slow.
 
-On a CPU PyTorch's own gradient of its weight makes a training step of ``slowfast_small`` some 1.7 times as long (``make
-bench`` measures it). On an H200 its kernels took more than a third of the GPU's time in a step. Here the taps of the
-kernel's time axis are channels of a 2-D convolution of each frame: on a CPU for that gradient, on CUDA throughout.
+On a CPU PyTorch's own gradient of its weight makes a float32 training step of ``slowfast_small`` some 1.7 times as long
+(``make bench`` measures it). On an H200 two kernels that were taken for its own had four tenths of the GPU's time in a
+step (``docs/benchmarks``). So in a training the taps of the kernel's time axis are channels of a 2-D convolution of
+each frame: on a CPU for that gradient, on CUDA for all of it.
 """
 
 from __future__ import annotations

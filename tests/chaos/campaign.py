@@ -24,7 +24,17 @@ import pandas as pd
 
 from storage.filesystem import StoreFilesystem, open_filesystem
 from tests.chaos.reader import Readers
-from tests.chaos.victims import AGENTS, COMMIT, DRIVER, ONCE_A_RUN, command_of, descendants, kill, victims
+from tests.chaos.victims import (
+    AGENTS,
+    COMMIT,
+    DRIVER,
+    ONCE_A_RUN,
+    Process,
+    descendants,
+    kill,
+    process,
+    victims,
+)
 
 INJECT = Path(__file__).parent / "inject"
 MOMENTS = ("before", "staged", "after")
@@ -140,10 +150,10 @@ def disturbed(
     status = KILLED
     tally.runs += 1
     while status == KILLED or (status and _is_too_slow(job)):
-        process = job.start()
+        started = job.start()
         tally.starts += 1
-        left = _harass(process, rng, left, spared, tally, mean_s)
-        status = process.wait()
+        left = _harass(started, rng, left, spared, tally, mean_s)
+        status = started.wait()
     if status:
         raise RuntimeError(f"{job.store}: the job ended with {status}:\n{_tail(job)}")
     tally.kills[COMMIT] += job.deaths()
@@ -155,7 +165,7 @@ def disturbed(
 
 
 def _harass(
-    process: subprocess.Popen[bytes],
+    running: subprocess.Popen[bytes],
     rng: random.Random,
     left: int,
     spared: set[str],
@@ -164,17 +174,17 @@ def _harass(
 ) -> int:
     """Kill processes of a running job until it ends; returns how many kills are left."""
     due_s = time.monotonic() + rng.expovariate(1 / mean_s)
-    below: dict[int, str] = {}
-    while process.poll() is None:
-        below |= descendants(process.pid)
+    driver, below = process(running.pid), dict[Process, str]()
+    while running.poll() is None:
+        below |= descendants(running.pid)
         time.sleep(POLL_S)
         if left < 1 or time.monotonic() < due_s:
             continue
-        there = {kind: who for kind, who in victims(process.pid).items() if kind not in spared}
+        there = {kind: who for kind, who in victims(running.pid).items() if kind not in spared}
         if not there:
             continue
         kind = rng.choice([*sorted(there), *([DRIVER] if rng.random() < 0.3 else [])])
-        if kill(process.pid if kind == DRIVER else rng.choice(there[kind])):
+        if kill(driver if kind == DRIVER else rng.choice(there[kind])):
             tally.kills[kind] += 1
             left -= 1
             if kind in ONCE_A_RUN:
@@ -184,26 +194,26 @@ def _harass(
     return left
 
 
-def _end_leftovers(below: Mapping[int, str]) -> int:
+def _end_leftovers(below: Mapping[Process, str]) -> int:
     """Wait for the processes of a job to end after it, and end those that do not; returns how many.
 
     Ray's agents take longer than that to notice that their node is gone; they hold nothing, and are not waited for.
     """
-    agents = [process for process in below if command_of(process).startswith(AGENTS)]
+    agents = [one for one in below if one.command.startswith(AGENTS)]
     workers = below.keys() - set(agents)
     until_s = time.monotonic() + GONE_S
-    while (left := [process for process in workers if command_of(process)]) and time.monotonic() < until_s:
+    while (left := [one for one in workers if one.is_there]) and time.monotonic() < until_s:
         time.sleep(POLL_S)
     for agent in agents:
         kill(agent)
     return sum(map(kill, left))
 
 
-def _must_end(job: Job, process: subprocess.Popen[bytes]) -> None:
-    while status := process.wait():
+def _must_end(job: Job, running: subprocess.Popen[bytes]) -> None:
+    while status := running.wait():
         if not _is_too_slow(job):
             raise RuntimeError(f"{job.store}: the job failed with {status}:\n{_tail(job)}")
-        process = job.start()
+        running = job.start()
 
 
 def _is_too_slow(job: Job) -> bool:
@@ -274,6 +284,14 @@ def campaign(
         with compared(reference, job, tally):
             disturbed(job, rng, min(MOST_KILLS, goal - tally.kills.total()), commits, tally, mean_s)
         number += 1
+        show(
+            f"{stores}: {tally.kills.total()} of {goal} kills, rows {tally.missing} missing, {tally.extra} too many"
+        )
+
+
+def show(line: str) -> None:
+    """A line on how far a campaign is, beside its report."""
+    sys.stderr.write(line + "\n")
 
 
 def beside(reference: Job, stores: str, name: str) -> Job:
@@ -302,12 +320,12 @@ def with_one_kill(job: Job, kind: str, rng: random.Random) -> float:
     """
     job.plan_deaths({})
     started = time.perf_counter()
-    process, is_killed = job.start(), False
-    while process.poll() is None and not is_killed:
+    running, is_killed = job.start(), False
+    while running.poll() is None and not is_killed:
         time.sleep(POLL_S)
-        there = victims(process.pid).get(kind, [])
+        there = victims(running.pid).get(kind, [])
         is_killed = bool(there) and kill(rng.choice(there))
-    _must_end(job, process)
+    _must_end(job, running)
     if not is_killed:
         raise RuntimeError(f"{job.store}: there was no {kind}")
     return time.perf_counter() - started

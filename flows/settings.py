@@ -133,7 +133,7 @@ class InferSettings(_Frozen):
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of each actor; by default all processors shared between the actors."""
     batch_clips: int | None = Field(default=None, ge=1)
-    """Clips that are scored at once; by default 4 on a CPU and 16 on a GPU."""
+    """Clips that are scored at once; by default 4 on a CPU, on a GPU as many as fit into its memory, 32 at most."""
 
 
 class TrackSettings(_Frozen):

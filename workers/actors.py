@@ -16,7 +16,13 @@ import ray
 
 from workers.derive import Derived, DeriveJob, derive_camera_day
 from workers.detectors import DetectorSpec
-from workers.limits import ended_after, limit_address_space, limit_open_files, peak_resident_bytes
+from workers.limits import (
+    end_process,
+    ended_after,
+    limit_address_space,
+    limit_open_files,
+    peak_resident_bytes,
+)
 from workers.messages import ArchiveFile, FrameChunk, GridSpan, Plate, Presence, Probe, Quarantined, Recording
 from workers.score import FrameScorer, ScoredKeyframes, ScorerSpec
 from workers.scratch import Scratch, clear, on_disk
@@ -165,20 +171,30 @@ def derive_day(job: DeriveJob) -> Derived:
 
 MAX_RESTARTS = 20
 """Of one actor. Beyond, the camera-days under way fail, and others get new actors."""
-MAX_SCORE_RETRIES = 10
-"""Of one chunk: nothing in it ends an actor, so that a death is the node's or somebody's who killed it."""
+CHUNKS_AT_ONCE = 3
+"""Chunks that an actor works on side by side, so that their clips fill batches and frames are brought to the device
+while it computes."""
 
 
-@ray.remote(max_restarts=MAX_RESTARTS, max_task_retries=MAX_SCORE_RETRIES)
-class InferenceActor:
-    """Finds and scores individuals; holds weights and no state, so that a restart loses nothing."""
+class Inference:
+    """Finds and scores individuals; holds weights and no state, so that a restart loses nothing.
+
+    Ray starts it again where it dies, but does not repeat the scoring that was lost with it: its retries are used up
+    while the actor starts. ``workers.stream`` does.
+    """
 
     def __init__(self, spec: ScorerSpec) -> None:
         self._scorer = FrameScorer(spec)
 
+    @ray.method(max_task_retries=-1)
     def ready(self) -> str:
         """Return once the weights are loaded: which engine runs them, and why."""
         return self._scorer.engine
+
+    @ray.method(max_task_retries=-1)
+    def node(self) -> str:
+        """Id of the node that it is on, once it runs."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def score(
         self,
@@ -189,7 +205,20 @@ class InferenceActor:
         behaviour: bool,
     ) -> ScoredKeyframes:
         """Score the keyframes of a span from two neighbouring chunks."""
-        return self._scorer.score(previous, chunk, keyframes, plates, behaviour)
+        from model.engines.faults import is_device_fault
+
+        try:
+            return self._scorer.score(previous, chunk, keyframes, plates, behaviour)
+        except Exception as error:
+            if is_device_fault(error):
+                # Nothing in this process can use the device any more; Ray starts another, and gives it the chunks.
+                end_process(f"the device failed, so this inference actor is started anew: {error}")
+            raise
+
+
+@ray.remote(max_restarts=MAX_RESTARTS, max_concurrency=CHUNKS_AT_ONCE)
+class InferenceActor(Inference):
+    """The actor of a pool."""
 
 
 def start_inference_actors(spec: ScorerSpec, count: int) -> list[Any]:

@@ -83,6 +83,10 @@ class FetchError(UnreadableVideoError):
     """This one object cannot be fetched from S3, whereas others can."""
 
 
+class UnscorableClipError(WorkerError):
+    """The network gives no finite numbers for the clip around a keyframe, which is the error's argument."""
+
+
 class ScratchFullError(WorkerError):
     """There is no room for a local copy, and nobody who would make some."""
 

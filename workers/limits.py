@@ -5,11 +5,14 @@ Each limit ends or fails this process alone, from within C code too.
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 
 def limit_address_space(extra_bytes: int) -> None:
@@ -42,6 +45,13 @@ def peak_resident_bytes() -> int:
 def _lower(kind: int, limit: int) -> None:
     soft, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (limit if soft == resource.RLIM_INFINITY else min(limit, soft), hard))
+
+
+def end_process(why: str) -> NoReturn:
+    """End this process at once, whatever its other threads do, with a line on standard error."""
+    sys.stderr.write(why + "\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 @contextmanager

@@ -23,6 +23,11 @@ MOST_LOSSES = 10
 """Nodes that one piece of work may lose; more, and the cluster is to be looked at."""
 
 
+def is_alive(node: str) -> bool:
+    """Whether a node of the cluster, by its id, is still there."""
+    return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
+
+
 class Interruptions:
     """How often one piece of work was interrupted, and by whose fault."""
 
@@ -39,16 +44,24 @@ class Interruptions:
             UnstableClusterError: node after node was lost.
         """
         if isinstance(error, LOST):
-            self._losses_left -= 1
-            if self._losses_left < 0:
-                raise UnstableClusterError(
-                    f"{self._what}: the nodes that worked on it died or ran out of memory {MOST_LOSSES + 1} times; "
-                    "run again when the cluster is stable"
-                ) from error
+            self.count_loss(error)
             return
         self._tries_left -= 1
         if self._tries_left == 0:
             raise ProcessEndedError(f"{self._what}: its process was ended in every try") from error
+
+    def count_loss(self, error: Exception) -> None:
+        """Count an interruption that was nobody's fault.
+
+        Raises:
+            UnstableClusterError: node after node was lost.
+        """
+        self._losses_left -= 1
+        if self._losses_left < 0:
+            raise UnstableClusterError(
+                f"{self._what}: the nodes that worked on it died or ran out of memory {MOST_LOSSES + 1} times; "
+                "run again when the cluster is stable"
+            ) from error
 
 
 class Retried:

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from model.engines.choice import EngineSpec
 from storage.records import EMBEDDING_SIZE, DetectionColumns
 from workers.detectors import DetectorSpec
+from workers.errors import UnscorableClipError
 from workers.limits import peak_resident_bytes
 from workers.messages import Boxes, FrameChunk, GridSpan, Keyframes, Plate, Scores
 from workers.segments import keyframe_indices
+
+if TYPE_CHECKING:
+    from workers.infer import Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ class ScorerSpec:
     device: str
     """``cpu`` or ``cuda``."""
     engine: EngineSpec
-    batch_clips: int
+    batch_clips: int | None
+    """None for 4 on a CPU, and on CUDA for as many as fit."""
     threads: int
     """CPU threads for tensor operations."""
     behaviours: int
@@ -50,7 +55,7 @@ class ScoredKeyframes:
 
 
 class FrameScorer:
-    """Detector and action network on one device."""
+    """Detector and action network on one device; may be used from several threads."""
 
     def __init__(self, spec: ScorerSpec) -> None:
         os.environ["OMP_NUM_THREADS"] = str(spec.threads)
@@ -85,22 +90,36 @@ class FrameScorer:
         """
         joined = chunk if previous is None else join_chunks(previous, chunk)
         centres = np.array(keyframe_indices(keyframes), dtype=np.int64) - joined.first_grid
-        started = time.perf_counter()
         looked = Keyframes(joined.video_id, joined.times_s[centres], joined.frames[centres])
-        boxes = self._detector.detect(looked, plates)
-        detected = time.perf_counter()
-        if behaviour:
-            scores = self._scorer.score(joined.frames, centres, boxes)
+        with self._scorer.expecting():
+            boxes, detect_s = self._detect(looked, plates)
+            sent = self._scorer.send(joined.frames, centres, boxes) if behaviour else None
+        if sent is None:
+            scores, infer_s = self._unscored(looked, boxes), 0.0
         else:
-            scores = [
-                _unscored(frame, found, self._spec.behaviours)
-                for frame, found in zip(looked.frames, boxes, strict=True)
-            ]
-        finished = time.perf_counter()
+            scores, infer_s = self._collect(sent, looked)
         rows = _rows(joined, centres, boxes, scores, self._spec.behaviours)
-        return ScoredKeyframes(
-            keyframes, rows, detected - started, finished - detected, peak_resident_bytes()
-        )
+        return ScoredKeyframes(keyframes, rows, detect_s, infer_s, peak_resident_bytes())
+
+    def _detect(self, keyframes: Keyframes, plates: tuple[Plate, ...]) -> tuple[list[Boxes], float]:
+        """Boxes, and the seconds that finding them took, waiting for the device left out."""
+        with self._scorer.other_work():
+            started = time.perf_counter()
+            boxes = self._detector.detect(keyframes, plates)
+            return boxes, time.perf_counter() - started
+
+    def _collect(self, sent: Sent, keyframes: Keyframes) -> tuple[list[Scores], float]:
+        try:
+            return self._scorer.collect(sent)
+        except UnscorableClipError as error:
+            at_s = keyframes.times_s[error.args[0]]
+            raise UnscorableClipError(f"the network gives no finite numbers at {at_s:.2f} s") from error
+
+    def _unscored(self, keyframes: Keyframes, boxes: list[Boxes]) -> list[Scores]:
+        return [
+            _unscored(frame, found, self._spec.behaviours)
+            for frame, found in zip(keyframes.frames, boxes, strict=True)
+        ]
 
 
 def join_chunks(first: FrameChunk, second: FrameChunk) -> FrameChunk:

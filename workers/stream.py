@@ -6,6 +6,7 @@ bounded number of chunks is with the actors. Frames never pass through this proc
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -16,21 +17,25 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from model.errors import ModelError
 from storage.records import DetectionColumns
-from workers.actors import DecodeLimits, DecodeReport, decode_segment
+from workers.actors import CHUNKS_AT_ONCE, DecodeLimits, DecodeReport, decode_segment
 from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError, UnreadableVideoError, UnstableClusterError
-from workers.messages import MIN_BEHAVIOUR_FPS, Plate, Recording
-from workers.retries import INTERRUPTED, Interruptions
+from workers.messages import MIN_BEHAVIOUR_FPS, GridSpan, Plate, Recording
+from workers.retries import INTERRUPTED, PROCESS_TRIES, Interruptions, is_alive
 from workers.score import ScoredKeyframes, join_rows
 from workers.segments import Segment, keyframe_indices
 
 PROCESS_ENDED = (
     "the process that decoded it was ended twice: it made no progress, or needed more memory than it may use"
 )
+ACTOR_ENDED = (
+    "scoring it ended the process of the inference actor, beside other chunks and alone: the device failed, or more "
+    "memory was needed than there is"
+)
 NEEDS_MEMORY = "decoding it needs more memory than one process may use; raise decode.memory_gib"
 CHUNKS_AHEAD = 3
 """Chunks that one decode task may have finished before they are taken."""
-CHUNKS_PER_ACTOR = 2
-"""Chunks with one actor: one it works on and one that waits."""
+CHUNKS_PER_ACTOR = CHUNKS_AT_ONCE
+"""Chunks with one actor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,11 @@ class _Scoring:
     """Of the chunk in its segment."""
     chunks: tuple[Any, Any]
     """References to the chunk before and the chunk itself."""
+    keyframes: GridSpan
+    alone_on: str | None = None
+    """Node of the actor, where nothing else is with it: one of several chunks may have ended its process before."""
+    deaths_alone: int = 0
+    """Of the actor's process, with this chunk alone."""
 
 
 class CameraDayStream:
@@ -141,6 +151,14 @@ class CameraDayStream:
         self._plates = ray.put(plates)
         self._open: list[_OpenSegment] = []
         self._scoring: dict[Any, _Scoring] = {}
+        self._suspects: deque[_Scoring] = deque()
+        """Chunks whose actor died while it had them."""
+        self._kept_free: int | None = None
+        """The actor that scores them, one at a time."""
+        self._asked: dict[Any, int] = {}
+        """Actors that are being asked where they are: they died, or are the one that is kept free."""
+        self._node: str | None = None
+        """Of the one that is kept free; None where it is to be asked."""
         self._videos = {r.file.video_id: _opened(r, segments[r.file.video_id]) for r in recordings}
         self._waiting = deque(opened for video in self._videos.values() for opened in video.segments)
 
@@ -155,8 +173,11 @@ class CameraDayStream:
             yield from self._finished()
             while self._videos:
                 self._start_segments()
+                self._start_suspect()
                 for item in self._wait():
-                    if item in self._scoring:
+                    if item in self._asked:
+                        self._take_answer(item)
+                    elif item in self._scoring:
                         self._take_scores(item)
                     else:
                         self._take_decoded(next(o for o in self._open if o.items is item))
@@ -176,9 +197,44 @@ class CameraDayStream:
             opened.begin(task.remote(opened.segment, self._limits.frame_size, self._limits.decode))
             self._open.append(opened)
 
+    def _start_suspect(self) -> None:
+        """Score the next suspect alone, once there is an actor that is done with the others."""
+        while self._suspects and self._suspects[0].opened.video.failure is not None:
+            self._drop(self._suspects.popleft())
+        if self._kept_free is None and self._suspects:
+            self._kept_free = min(self._shared, key=self._load.__getitem__, default=None)
+            self._node = None
+        actor = self._kept_free
+        if actor is None or self._load[actor] or actor in self._asked.values():
+            return
+        if not self._suspects:
+            self._kept_free = None
+        elif self._node is None:
+            self._ask(actor)
+        else:
+            suspect = self._suspects.popleft()
+            self._submit(dataclasses.replace(suspect, actor=actor, alone_on=self._node))
+            self._node = None
+
+    def _ask(self, actor: int) -> None:
+        """Ask an actor where it is, which it answers once it runs; until then it gets no chunk."""
+        if actor not in self._asked.values():
+            self._asked[self._actors[actor].node.remote()] = actor
+
+    def _take_answer(self, answer: Any) -> None:
+        actor = self._asked.pop(answer)
+        try:
+            node = str(ray.get(answer))
+        except RayActorError as error:
+            raise UnstableClusterError(
+                "the actors that score keep dying; run again when the cluster is stable"
+            ) from error
+        if actor == self._kept_free:
+            self._node = node
+
     def _wait(self) -> list[Any]:
-        room = sum(self._load) < CHUNKS_PER_ACTOR * len(self._actors)
-        waitable: list[Any] = list(self._scoring)
+        room = any(self._load[actor] < CHUNKS_PER_ACTOR for actor in self._shared)
+        waitable: list[Any] = [*self._scoring, *self._asked]
         if room:
             waitable += [opened.items for opened in self._open]
         if not waitable:
@@ -204,12 +260,22 @@ class CameraDayStream:
         keyframes = opened.segment.keyframes_ready(number)
         if keyframes is None or video.failure is not None or number in opened.scored:
             return
-        actor = min(range(len(self._actors)), key=self._load.__getitem__)
-        behaviour = video.recording.probe.fps >= MIN_BEHAVIOUR_FPS
-        scored = self._actors[actor].score.remote(opened.previous, item, keyframes, self._plates, behaviour)
-        self._scoring[scored] = _Scoring(actor, opened, number, (opened.previous, item))
-        self._load[actor] += 1
+        actor = min(self._shared, key=self._load.__getitem__)
         opened.scorings += 1
+        self._submit(_Scoring(actor, opened, number, (opened.previous, item), keyframes))
+
+    @property
+    def _shared(self) -> list[int]:
+        """Actors that score several chunks at once."""
+        away = {self._kept_free, *self._asked.values()}
+        return [actor for actor in range(len(self._actors)) if actor not in away]
+
+    def _submit(self, scoring: _Scoring) -> None:
+        behaviour = scoring.opened.video.recording.probe.fps >= MIN_BEHAVIOUR_FPS
+        score = self._actors[scoring.actor].score
+        scored = score.remote(*scoring.chunks, scoring.keyframes, self._plates, behaviour)
+        self._scoring[scored] = scoring
+        self._load[scoring.actor] += 1
 
     def _end_attempt(self, opened: _OpenSegment, last: Any) -> None:
         self._open.remove(opened)
@@ -229,14 +295,11 @@ class CameraDayStream:
         scoring = self._scoring.pop(scored)
         opened = scoring.opened
         self._load[scoring.actor] -= 1
-        opened.scorings -= 1
         try:
             found = _scores_or_failure(scored, scoring.chunks)
         except RayActorError as error:
-            uri = opened.video.recording.file.uri
-            raise UnstableClusterError(
-                f"{uri}: the actors that score it keep dying; run again when the cluster is stable"
-            ) from error
+            self._take_death(scoring, error)
+            return
         except INTERRUPTED as error:  # the chunk is lost, or the process that was to decode it died
             opened.interruption = opened.interruption or error
         else:
@@ -244,7 +307,27 @@ class CameraDayStream:
                 opened.video.failure = opened.video.failure or found
             else:
                 opened.scored[scoring.number] = found
-        self._settle(opened)
+        self._drop(scoring)
+
+    def _take_death(self, scoring: _Scoring, error: RayActorError) -> None:
+        """Score a chunk alone whose actor died, or give its video up where that was tried."""
+        self._ask(scoring.actor)
+        video, deaths = scoring.opened.video, scoring.deaths_alone
+        if scoring.alone_on is not None:
+            if is_alive(scoring.alone_on):
+                deaths += 1
+            else:
+                scoring.opened.interruptions.count_loss(error)
+        if deaths == PROCESS_TRIES:
+            video.failure, video.may_pass = video.failure or ACTOR_ENDED, True
+            self._drop(scoring)
+        else:
+            self._suspects.append(dataclasses.replace(scoring, deaths_alone=deaths))
+
+    def _drop(self, scoring: _Scoring) -> None:
+        """Be done with a chunk, scored or not."""
+        scoring.opened.scorings -= 1
+        self._settle(scoring.opened)
 
     def _settle(self, opened: _OpenSegment) -> None:
         """Where nothing of an attempt is under way any more: the segment is finished, or begins again."""

@@ -25,8 +25,6 @@ from workers.scratch import Scratch, default_folder
 from workers.stitch import StitchSettings
 from workers.track import TrackSettings
 
-CPU_BATCH_CLIPS, GPU_BATCH_CLIPS = 4, 16
-
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
@@ -75,7 +73,7 @@ class RunContext:
             detector=self.detector,
             device=device,
             engine=EngineSpec(infer.engine, infer.engine_dir and infer.engine_dir.absolute()),
-            batch_clips=infer.batch_clips or (CPU_BATCH_CLIPS if device == "cpu" else GPU_BATCH_CLIPS),
+            batch_clips=infer.batch_clips,
             threads=infer.threads or max(1, cpus // infer.actors),
             behaviours=len(self.ethogram.names),
         )

@@ -18,7 +18,7 @@ from workers.messages import GRID_HZ
 from workers.segments import CHUNK_FRAMES
 
 CHUNK_S = CHUNK_FRAMES / GRID_HZ
-CHUNKS_AHEAD, CHUNKS_PER_ACTOR = 3, 2
+CHUNKS_AHEAD, CHUNKS_PER_ACTOR = 3, 3
 """Those of ``workers.stream``, which is not imported, since Ray comes with it; a test holds them together."""
 
 

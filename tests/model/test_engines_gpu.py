@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 
 from model.checkpoint import embedded_checkpoint, load_checkpoint
 from model.engines.cuda_engine import CudaEngine, CudaMode
+from model.engines.memory import clips_that_fit, free_and_needed_bytes
 from model.engines.transfer import PinnedUpload
 from model.errors import DeviceMemoryError
 from model.network import ActionNetwork
@@ -153,6 +156,32 @@ def test_frames_are_resized_as_on_a_cpu_to_one_level() -> None:
         here, there = resize_frames(frames, size), resize_frames(frames.cuda(), size).cpu()
         assert there.dtype == torch.uint8
         assert (here.int() - there.int()).abs().max() <= 1
+
+
+def test_a_batch_is_chosen_that_the_device_computes(network: ActionNetwork) -> None:
+    clip = (network.architecture.clip_frames, 160, 288)
+    network.backbone.cuda()
+    free, needed = free_and_needed_bytes(network.backbone, clip, torch.device("cuda"))
+    assert 0 < needed < free
+    count = clips_that_fit(free, needed)
+    CudaEngine(network.backbone, mode="graph").pooled_maps(torch.zeros((count, *clip, 3), dtype=torch.uint8))
+
+
+def test_two_threads_of_a_scorer_fill_batches_together() -> None:
+    from workers.infer import Scorer
+    from workers.messages import Boxes
+
+    frames = np.random.default_rng(8).integers(0, 256, (2, 48, 108, 192, 3), np.uint8)
+    centres, box = (
+        np.arange(0, 48, 4),
+        Boxes(np.array([[0.2, 0.2, 0.6, 0.8]], np.float32), np.ones(1, np.float32)),
+    )
+    scorer = Scorer(embedded_checkpoint(), "cuda", batch_clips=8)
+    alone = [scorer.score(one, centres, [box] * 12) for one in frames]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda one: scorer.score(one, centres, [box] * 12), frames))
+    for first, second in zip(chain(*alone), chain(*together), strict=True):
+        np.testing.assert_allclose(second.p_behaviour, first.p_behaviour, atol=0.01)
 
 
 def test_a_scorer_on_the_device_says_what_one_on_the_cpu_says() -> None:

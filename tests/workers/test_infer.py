@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -78,6 +81,31 @@ def test_a_clip_does_not_depend_on_its_batch(scorer: Scorer, frames: np.ndarray)
     for k in range(10):
         (alone,) = scorer.score(frames, centres[k : k + 1], [of_keyframe[k]])
         assert_same(alone, together[k])
+
+
+def test_two_threads_fill_batches_together_and_each_gets_its_own(
+    scorer: Scorer, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    centres, of_keyframe = np.array([8, 12, 16, 20]), [boxes(2, k) for k in range(4)]
+    both = (frames, frames[:, ::-1].copy())
+    alone = [scorer.score(one, centres, of_keyframe) for one in both]
+    shapes, inner = [], scorer._engine.pooled_maps
+    monkeypatch.setattr(
+        scorer._engine, "pooled_maps", lambda clips: shapes.append(clips.shape) or inner(clips)
+    )
+    both_expect = Barrier(2)
+
+    def score(one: np.ndarray) -> list[Scores]:
+        with scorer.expecting():
+            both_expect.wait()
+            sent = scorer.send(one, centres, of_keyframe)
+        return scorer.collect(sent)[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(score, both))
+    for first, second in zip(chain(*alone), chain(*together), strict=True):
+        assert_same(first, second)
+    assert [shape[0] for shape in shapes] == [3, 3, 3]  # not four, each its last one alone
 
 
 def test_a_clip_does_not_depend_on_where_the_video_is_cut(scorer: Scorer, frames: np.ndarray) -> None:

@@ -24,7 +24,7 @@ from workers.messages import FrameChunk, GridSpan
 from workers.score import ScoredKeyframes
 from workers.scratch import Scratch
 from workers.segments import CHUNK_FRAMES, Segment, keyframe_indices
-from workers.stream import CameraDayStream, FailedVideo, ScoredVideo, StreamLimits
+from workers.stream import ACTOR_ENDED, CameraDayStream, FailedVideo, ScoredVideo, StreamLimits
 
 LIMITS = StreamLimits(2, DecodeLimits(2**32, 30.0, Scratch(Path("scratch"), 2**20)), (4, 6))
 
@@ -72,7 +72,7 @@ def decode_numbers(segment: Segment, size: tuple[int, int], limits: DecodeLimits
     )
 
 
-@ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)
+@ray.remote(num_cpus=0, max_restarts=20, max_concurrency=3)
 class OneBoxPerKeyframe:
     """Checks that each clip is whole, and returns one box whose height tells the pixel of the keyframe.
 
@@ -81,6 +81,11 @@ class OneBoxPerKeyframe:
 
     def __init__(self) -> None:
         self._scored: list[tuple[str, int]] = []
+
+    @ray.method(max_task_retries=-1)
+    def node(self) -> str:
+        """As :meth:`workers.actors.Inference.node`."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def scored(self) -> list[tuple[str, int]]:
         """Video and first frame of the chunks that were scored, in order."""
@@ -96,6 +101,7 @@ class OneBoxPerKeyframe:
     ) -> ScoredKeyframes:
         """One row per keyframe."""
         if chunk.video_id == "deadly":
+            time.sleep(0.2)  # others are with it by then
             os.kill(os.getpid(), signal.SIGKILL)
         self._scored.append((chunk.video_id, chunk.first_grid))
         if chunk.video_id == "lost" and self._scored.count(self._scored[-1]) == 1:
@@ -232,15 +238,24 @@ def test_a_cluster_whose_nodes_keep_dying_is_no_video_to_quarantine(monkeypatch:
         outcomes(monkeypatch, ["nodes"])
 
 
-def test_actors_that_keep_dying_are_no_video_to_quarantine_and_leave_no_decoder_behind(
+def test_actors_that_stay_dead_are_no_video_to_quarantine_and_leave_no_decoder_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(
-        UnstableClusterError, match="the actors that score it keep dying; run again"
-    ) as raised:
-        outcomes(monkeypatch, ["deadly"])
+    with pytest.raises(UnstableClusterError, match="the actors that score keep dying; run again") as raised:
+        outcomes(monkeypatch, ["deadly"], actor=OneBoxPerKeyframe.options(max_restarts=1).remote())
     assert_no_decoder_waits()
     assert raised.value.__traceback__ is not None  # which holds the stream
+
+
+def test_a_chunk_that_ends_its_actor_costs_its_video_and_none_of_those_that_died_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = outcomes(monkeypatch, ["one", "deadly", "two", "three"])
+    assert isinstance(done["deadly"], FailedVideo)
+    assert done["deadly"].reason == ACTOR_ENDED
+    assert done["deadly"].may_pass
+    for name in ("one", "two", "three"):
+        assert_whole(done[name])
 
 
 def assert_no_decoder_waits() -> None:

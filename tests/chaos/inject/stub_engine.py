@@ -15,10 +15,13 @@ def replace_engine(module: ModuleType) -> None:
     from workers.messages import Scores
 
     class StubScorer(module.Scorer):  # type: ignore[misc, name-defined]
-        def score(self, frames: Any, centres: Any, boxes: Sequence[Any]) -> list[Scores]:
+        def send(self, frames: Any, centres: Any, boxes: Sequence[Any]) -> Any:
             return [
                 self._of_place(frames[centre], found) for centre, found in zip(centres, boxes, strict=True)
             ]
+
+        def collect(self, sent: Any) -> tuple[list[Scores], float]:
+            return sent, 0.0
 
         def _of_place(self, frame: Any, boxes: Any) -> Scores:
             count = len(self.info.behaviours)

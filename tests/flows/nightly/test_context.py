@@ -99,16 +99,16 @@ def test_the_engine_travels_to_the_actors_and_is_in_no_digest(archive: Path, tmp
     context = open_context(str(archive), str(tmp_path / "store"), own)
     spec = context.scorer_spec(cpus=2)
     assert (spec.engine.name, spec.engine.folder) == ("onnxruntime", tmp_path / "kept")
-    assert spec.batch_clips == 4
+    assert spec.batch_clips is None
     plain = open_context(str(archive), str(tmp_path / "store"), Settings())
     assert plain.digests == context.digests
     assert plain.scorer_spec(cpus=2).engine.folder is None
 
 
-def test_a_gpu_takes_larger_batches_unless_told(archive: Path, tmp_path: Path) -> None:
-    def batch(**infer: object) -> int:
+def test_a_gpu_takes_the_batches_that_fit_unless_told(archive: Path, tmp_path: Path) -> None:
+    def batch(**infer: object) -> int | None:
         settings = load_settings(None, {"infer": {"device": "cuda", **infer}})
         return open_context(str(archive), str(tmp_path / "store"), settings).scorer_spec(2).batch_clips
 
-    assert batch() == 16
+    assert batch() is None
     assert batch(batch_clips=3) == 3

@@ -51,7 +51,11 @@ def sniff_format(path: Path) -> str:
         NotAVideoError: anything else; the message names what it looks like.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+        return sniff_head(file.read(HEAD_BYTES), path)
+
+
+def sniff_head(head: bytes, path: Path) -> str:
+    """As :func:`sniff_format`, by the first ``HEAD_BYTES`` of a file that is called ``path``."""
     if not head:
         raise EmptyFileError("the file is empty (0 bytes); copy it again from the camera's card", path)
     if not any(head):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import av.error
@@ -80,9 +80,10 @@ def probe_video(path: str | Path, root: str | Path | None = None) -> Probe:
         ) from error
 
 
-def open_container(path: str | Path, container: str) -> Any:
+def open_container(file: str | Path | BinaryIO, container: str) -> Any:
     """Open a file with a forced format and only local files and accepted codecs allowed."""
-    return av.open(str(path), format=container, options=dict(OPEN_OPTIONS), metadata_errors="replace")
+    source = str(file) if isinstance(file, (str, Path)) else file
+    return av.open(source, format=container, options=dict(OPEN_OPTIONS), metadata_errors="replace")
 
 
 def video_stream(container: Any, path: str | Path) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from storage.errors import ObjectReadError
 from storage.filesystem import ObjectEntry
@@ -34,6 +35,40 @@ def list_remote_archive(root: str) -> list[ArchiveFile]:
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda entry: _archive_file(fs, entry), entries))
     return sorted((file for file in found if file is not None), key=lambda file: file.uri)
+
+
+class ObjectReader(io.RawIOBase):
+    """An object on S3 as a file of which only what is read is fetched; wrap it into a buffer."""
+
+    def __init__(self, fs: RemoteFilesystem, path: str, size_bytes: int) -> None:
+        super().__init__()
+        self._fs, self._path, self._size, self._at = fs, path, size_bytes, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, which may lie behind the end."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the object reaches.
+
+        Raises:
+            StorageError: S3 refuses or does not answer.
+        """
+        count = min(len(buffer), max(0, self._size - self._at))
+        data = self._fs.read_range(self._path, self._at, count) if count else b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _archive_file(fs: RemoteFilesystem, entry: ObjectEntry) -> ArchiveFile | None:

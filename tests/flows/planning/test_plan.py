@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
+import fsspec
 import numpy as np
 import pytest
 
 from flows.cli import main
-from flows.planning.archive import read_header
+from flows.planning.archive import outline_archive, read_header
+from flows.settings import ArchiveSettings
 from storage.filesystem import open_filesystem
 from storage.runs import write_run
 from tests.flows.planning.records import record
+from workers.remote_archive import ObjectReader
 
 
 def write_video(path: Path, frames: int) -> None:
@@ -91,7 +96,6 @@ def test_presence_and_a_gpu_change_the_prediction(
     [
         ("archive", ("--cpus", "4", "--gpus", "1"), "--clips-per-s"),
         ("archive", ("--cpus", "4", "--gpus", "1", "--clips-per-s", "9", "--actors", "2"), "each takes one"),
-        ("s3://bucket/archive", ("--cpus", "4", "--gpus", "0"), "not from S3"),
         ("store", ("--cpus", "4", "--gpus", "0"), "no file in it has a header"),
     ],
 )
@@ -111,5 +115,37 @@ def test_what_cannot_be_predicted_is_one_line(
 
 
 def test_a_header_tells_the_length(archive: Path) -> None:
-    seconds, _ = read_header(archive / "lake" / "north" / "north_20260302T060000Z.mp4")
+    path = archive / "lake" / "north" / "north_20260302T060000Z.mp4"
+    with path.open("rb") as source:
+        seconds, _ = read_header(source, path)
     assert seconds == pytest.approx(5.0, abs=0.1)
+
+
+@pytest.mark.s3
+def test_an_archive_on_s3_is_planned_as_the_folder_and_read_in_part(archive: Path, s3_prefix: str) -> None:
+    s3 = fsspec.filesystem("s3")
+    for path in archive.rglob("*.*"):
+        s3.pipe_file(f"{s3_prefix}/{path.relative_to(archive).as_posix()}", path.read_bytes())
+    pattern = ArchiveSettings().path_pattern
+    here, there = (outline_archive(root, pattern, {}, "lake") for root in (str(archive), s3_prefix))
+    assert sorted(there.videos) == sorted(here.videos)
+    assert there.left_out.keys() == here.left_out.keys()
+
+
+def test_only_what_is_read_of_an_object_is_fetched() -> None:
+    content = bytes(range(256)) * 40
+    fetched: list[tuple[int, int]] = []
+
+    def read_range(path: str, start: int, count: int) -> bytes:
+        fetched.append((start, count))
+        return content[start : start + count]
+
+    reader = io.BufferedReader(
+        ObjectReader(SimpleNamespace(read_range=read_range), "a.mp4", len(content)), 64
+    )
+    assert reader.read(4) == content[:4]
+    assert reader.seek(-8, io.SEEK_END) == len(content) - 8
+    assert reader.read() == content[-8:]
+    assert reader.seek(len(content) + 9) == len(content) + 9
+    assert reader.read(1) == b""
+    assert sum(count for _, count in fetched) < 200

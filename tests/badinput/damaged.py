@@ -174,13 +174,12 @@ DAMAGED = [
 
 
 def listed(suffix: str, script: str) -> Make:
-    """A script that would have a reader open the recording beside the archive."""
+    """A script that would have a reader open a recording which is not of the archive, since its folder is hidden."""
 
     def make(folder: Path) -> None:
-        other = write_video(folder.parent / f"{folder.name}-other.ts", 30)
+        (folder / ".hidden").mkdir()
+        other = write_video(folder / ".hidden" / "other.ts", 30)
         place(folder, suffix).write_text(script.format(other))
-        other.rename(folder / "other.txt")  # the archive has one file with the name of a video
-        (folder.parent / other.name).symlink_to(folder / "other.txt")
 
     return make
 

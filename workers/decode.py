@@ -1,15 +1,16 @@
 """Decode: the frames of a video's 15 Hz grid, once, in order, scaled inside the decoder.
 
 decord reads H.264 and HEVC with closed groups of pictures, from packets that were copied into memory; PyAV
-reads everything else, and takes over where decord fails or returns something else than the probe found. Each
-frame is placed by its presentation time, so that damage never shifts what follows.
+reads everything else, and takes over where decord fails or returns something else than the probe found. Before
+both comes a GPU's video engine, where that is asked for (``workers/nvdec.py``). Each frame is placed by its
+presentation time, so that damage never shifts what follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av.error
 import numpy as np
@@ -20,6 +21,9 @@ from workers.grid import FrameGrid
 from workers.messages import FrameChunk, GridSpan, Probe
 from workers.pyav_reader import decode_iframes, decoded_size, read_frames, to_rgb, upright
 from workers.spans import Piece, copy_pieces
+
+if TYPE_CHECKING:
+    from workers.nvdec import OpenDecoder
 
 __all__ = ["DecodeTally", "decode_iframes", "decode_span"]
 
@@ -43,7 +47,11 @@ class DecodeTally:
     frames_held: int = 0
     """Damaged frames for which a neighbour stands in."""
     decoder: str = ""
-    """``decord`` or ``pyav``, and after a colon why where it is not decord, and how many frames were held."""
+    """``nvdec``, ``decord`` or ``pyav``, and why where it is not the first choice, and how many frames were held."""
+
+    def count(self) -> None:
+        """Count a frame that went through the decoder."""
+        self.frames_decoded += 1
 
 
 def decode_span(
@@ -55,6 +63,7 @@ def decode_span(
     video_id: str,
     chunk_frames: int = 64,
     tally: DecodeTally | None = None,
+    nvdec: OpenDecoder | None = None,
 ) -> Iterator[FrameChunk]:
     """Decode the grid frames of a span.
 
@@ -68,6 +77,7 @@ def decode_span(
         video_id: goes into the chunks.
         chunk_frames: grid frames in each chunk; the last one may be shorter.
         tally: filled with what it took.
+        nvdec: opens a GPU's decoder, which comes first; the processors decode what it does not take.
 
     Raises:
         DamagedVideoError: the container or the pictures cannot be read here.
@@ -77,7 +87,7 @@ def decode_span(
     grid = FrameGrid.of(probe)
     indices = grid.frames_of(span)
     wanted, tally = np.unique(indices), tally or DecodeTally()
-    pictures = _pictures(path, probe, wanted, frame_size, tally)
+    pictures = _pictures(path, probe, wanted, frame_size, tally, nvdec)
     picture = np.empty(0, np.uint8)
     shown = -1
     for first in range(span.first, span.stop, chunk_frames):
@@ -95,19 +105,52 @@ def decode_span(
 
 
 def _pictures(
-    path: str, probe: Probe, wanted: NDArray[np.int64], frame_size: tuple[int, int], tally: DecodeTally
+    path: str,
+    probe: Probe,
+    wanted: NDArray[np.int64],
+    frame_size: tuple[int, int],
+    tally: DecodeTally,
+    nvdec: OpenDecoder | None,
 ) -> Iterator[NDArray[np.uint8]]:
-    """The RGB pictures of the frames wanted (increasing), by decord as far as it gets, else by PyAV."""
+    """The RGB pictures of the frames wanted (increasing), by NVDEC, where it is asked for, as far as it gets."""
+    done, note = 0, ""
+    if nvdec is not None:
+        from workers.nvdec import (
+            NvdecError,
+            nvdec_pictures,
+        )  # here only: it brings torch, which takes seconds
+
+        tally.decoder = "nvdec"
+        try:
+            for picture in nvdec_pictures(path, probe, wanted, frame_size, nvdec, tally.count):
+                done += 1
+                yield picture
+        except (NvdecError, DecodeMismatchError, av.error.FFmpegError) as error:
+            reason = error.reason if isinstance(error, DecodeMismatchError) else str(error)
+            note = f"; not by NVDEC{f' from frame {wanted[done]} on' if done else ''}: {reason}"
+    if done < len(wanted):
+        yield from _cpu_pictures(path, probe, wanted[done:], frame_size, tally, note)
+
+
+def _cpu_pictures(
+    path: str,
+    probe: Probe,
+    wanted: NDArray[np.int64],
+    frame_size: tuple[int, int],
+    tally: DecodeTally,
+    note: str,
+) -> Iterator[NDArray[np.uint8]]:
+    """The pictures of the frames wanted, by decord as far as it gets, else by PyAV; the note goes to the tally."""
     done = 0
-    tally.decoder = f"pyav: {probe.decoder_reason}"
+    tally.decoder = f"pyav: {probe.decoder_reason}{note}"
     if probe.decoder == "decord":
-        tally.decoder = "decord"
+        tally.decoder = f"decord{note}"
         try:
             for picture in _decord_pictures(path, probe, wanted, frame_size, tally):
                 done += 1
                 yield picture
         except (_DecordError, DecodeMismatchError, av.error.FFmpegError) as error:
-            tally.decoder = f"pyav: decord failed at frame {wanted[done]}: {error}"
+            tally.decoder = f"pyav: decord failed at frame {wanted[done]}: {error}{note}"
     if done == len(wanted):
         return
     try:

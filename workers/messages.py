@@ -64,6 +64,8 @@ class Probe:
     """Time of the first frame on the container's own clock, in seconds: ``times_s`` counts from it."""
     has_frame_times: bool = True
     """Whether every packet carries its own presentation time; if not, frames can only be counted."""
+    is_plain: bool = False
+    """Whether nothing but the machine, for which decord may not be built, keeps decord from reading it."""
 
     def __post_init__(self) -> None:
         count = self.times_s.shape

@@ -137,7 +137,9 @@ def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Pro
     missing = _missing_part(opened, float(times_s[-1]) + last_s)
     if missing and container == "mov" and not mp4.fragmented:
         _check_count(len(times_s) + packets.hidden + packets.dropped, stream.frames, file)
-    decoder, reason = _choose_decoder(container, codec, str(context.pix_fmt), packets, mp4, missing)
+    reasons = _pyav_reasons(container, codec, str(context.pix_fmt), packets, mp4)
+    reasons += [missing] if missing else []
+    decoder, reason = _choose_decoder(container, codec, reasons)
     width, height = _displayed_size(context, mp4.rotation_deg)
     return Probe(
         container=container,
@@ -156,6 +158,7 @@ def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Pro
         decoder_reason=reason,
         origin_s=float(ticks[0]) * time_base,
         has_frame_times=packets.has_times,
+        is_plain=not reasons,
     )
 
 
@@ -270,12 +273,10 @@ def creation_time(opened: Any, stream: Any) -> dt.datetime | None:
     return None
 
 
-def _choose_decoder(
-    container: str, codec: str, pixel_format: str, packets: PacketTable, mp4: Mp4Facts, missing: str
-) -> tuple[DecoderName, str]:
-    reasons = _pyav_reasons(container, codec, pixel_format, packets, mp4)
-    if missing:
-        reasons.append(missing)
+def _choose_decoder(container: str, codec: str, reasons: list[str]) -> tuple[DecoderName, str]:
+    machine = platform.machine()
+    if machine not in ("x86_64", "AMD64"):
+        reasons = [*reasons, f"decord is not built for {machine}"]
     if reasons:
         return "pyav", "; ".join(reasons)
     return "decord", f"{codec} with closed groups of pictures in {container}"
@@ -288,7 +289,6 @@ def _pyav_reasons(
     checks = (
         (packets.dropped > 0, f"{packets.dropped} frames before the first I-frame cannot be decoded"),
         (not packets.has_times, "packets without trustworthy times, frames are counted instead"),
-        (platform.machine() not in ("x86_64", "AMD64"), f"decord is not built for {platform.machine()}"),
         (container not in ("mov", "matroska"), f"{container} container"),
         (mp4.fragmented, "fragmented MP4"),
         (packets.hidden > 0 or _shifts_start(mp4), "an edit list moves the start or cuts the recording"),

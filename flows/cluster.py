@@ -61,6 +61,16 @@ def _cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
+def check_gpus() -> None:
+    """Raise ``ClusterError`` where no GPU was joined: what asks for a share of one would wait for ever."""
+    import ray
+
+    if not ray.cluster_resources().get("GPU"):
+        raise ClusterError(
+            "decode.decoder is nvdec, but the Ray cluster has no GPU; set it to cpu, or add a node with one"
+        )
+
+
 def clear_scratch_of_all_nodes(scratch: Scratch) -> None:
     """Remove, on every node of the cluster that was joined, the copies of videos that nobody reads.
 

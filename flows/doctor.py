@@ -43,7 +43,7 @@ class Check:
 
 
 def run_checks(store: str | None = None) -> list[Check]:
-    """Look at Python, packages, processors, memory, decoders, device, engines, weights and, if given, the store."""
+    """Look at Python, packages, processors, memory, decoders, NVDEC, device, engines, weights and the store."""
     checks: list[Callable[[], Check]] = [
         _python,
         _packages,
@@ -51,6 +51,7 @@ def run_checks(store: str | None = None) -> list[Check]:
         _memory,
         _disk,
         _decoders,
+        _nvdec,
         _device,
         _engines,
         _weights,
@@ -108,6 +109,17 @@ def _decoders() -> Check:
             "decoders", "note", "decord is not built for this machine: PyAV decodes everything, slower"
         )
     return Check("decoders", "ok", f"decord {version}, PyAV {importlib.metadata.version('av')}")
+
+
+def _nvdec() -> Check:
+    from workers.nvdec import NvdecError, describe, is_installed
+
+    if not is_installed():
+        return Check("nvdec", "ok", "not installed: the processors decode (docs/nvdec.md)")
+    try:
+        return Check("nvdec", "ok", describe())
+    except NvdecError as error:
+        return Check("nvdec", "note", f"decode.decoder: nvdec leaves all to the processors: {error}")
 
 
 def _device() -> Check:

@@ -93,6 +93,15 @@ class DecodeSettings(_Frozen):
     """Address space that one decode process may use beyond what it starts with."""
     stall_seconds: float = Field(default=60.0, gt=1, le=3600)
     """A decode process that yields nothing for this long is ended and retried once."""
+    decoder: Literal["cpu", "nvdec"] = "cpu"
+    """``nvdec``: the video engine of a GPU, for the files that it takes; the processors decode the others."""
+    gpu_share: float = Field(default=0.05, gt=0, le=0.4)
+    """Of one GPU, that each decode process asks Ray for with ``nvdec``. An inference actor leaves them 0.4 of its."""
+
+    @property
+    def nvdec_share(self) -> float:
+        """Of one GPU, for each decode process; 0 where none is to be used."""
+        return self.gpu_share if self.decoder == "nvdec" else 0.0
 
 
 class DetectSettings(_Frozen):

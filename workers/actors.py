@@ -44,6 +44,8 @@ class DecodeLimits:
     """Where a video that lies on S3 is fetched to; neither of the other two counts for that."""
     open_files: int = 256
     """Files, connections included, beyond those that the process starts with."""
+    gpu_share: float = 0.0
+    """Of one GPU, whose NVDEC then decodes what it takes; 0 leaves all to the processors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def _decode(
     from workers.decode import DecodeTally, decode_span
     from workers.segments import CHUNK_FRAMES
 
+    nvdec = _nvdec(limits) if limits.gpu_share else None
     limit_address_space(limits.memory_bytes)
     limit_open_files(limits.open_files)
     tally = DecodeTally()
@@ -91,6 +94,7 @@ def _decode(
         video_id=recording.file.video_id,
         chunk_frames=CHUNK_FRAMES,
         tally=tally,
+        nvdec=nvdec,
     )
     while True:
         started = time.perf_counter()
@@ -102,6 +106,15 @@ def _decode(
         num_bytes += chunk.frames.nbytes
         yield chunk
     yield DecodeReport(tally.frames_decoded, tally.decoder, busy_s, num_bytes, peak_resident_bytes())
+
+
+def _nvdec(limits: DecodeLimits) -> Any:
+    """What opens NVDEC. CUDA reserves more address space than a decoder may use: it is started before the limit."""
+    from workers.nvdec import open_nvdec, warm_up
+
+    with ended_after(limits.stall_s):
+        warm_up()
+    return open_nvdec
 
 
 @ray.remote(max_retries=0, num_cpus=1)
@@ -221,14 +234,19 @@ class InferenceActor(Inference):
     """The actor of a pool."""
 
 
-def start_inference_actors(spec: ScorerSpec, count: int) -> list[Any]:
-    """Begin to start a pool of inference actors; each takes a GPU where the device is CUDA.
+GPU_SHARE_BESIDE_NVDEC = 0.6
+"""Of a GPU that an inference actor takes where decoders share it: two actors never share one, and for the decoders
+there is the rest."""
+
+
+def start_inference_actors(spec: ScorerSpec, count: int, gpu_share: float = 1.0) -> list[Any]:
+    """Begin to start a pool of inference actors; each takes a GPU, or a share of one, where the device is CUDA.
 
     They reserve no processor: decode tasks, which hold theirs until their chunks are taken, could otherwise keep
     an actor that was restarted from ever being placed.
     """
     options = InferenceActor.options(  # type: ignore[attr-defined]
-        num_cpus=0, num_gpus=1 if spec.device == "cuda" else 0
+        num_cpus=0, num_gpus=gpu_share if spec.device == "cuda" else 0
     )
     return [options.remote(spec) for _ in range(count)]
 

@@ -193,8 +193,11 @@ class CameraDayStream:
             if opened.video.failure is not None:
                 opened.video.unfinished -= 1
                 continue
-            task = decode_segment.options(_generator_backpressure_num_objects=CHUNKS_AHEAD)
-            opened.begin(task.remote(opened.segment, self._limits.frame_size, self._limits.decode))
+            limits = self._limits.decode
+            task = decode_segment.options(
+                _generator_backpressure_num_objects=CHUNKS_AHEAD, num_gpus=limits.gpu_share
+            )
+            opened.begin(task.remote(opened.segment, self._limits.frame_size, limits))
             self._open.append(opened)
 
     def _start_suspect(self) -> None:

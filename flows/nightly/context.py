@@ -92,6 +92,8 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
     try:
         _, model = load_checkpoint(checkpoint)
         detector_digest, detector_note = _detector_facts(detector)
+        if settings.decode.decoder == "nvdec":
+            check_nvdec()
         if settings.infer.engine != "auto":
             check_engine(settings.infer.engine, _device(settings.infer.device))
     except (ModelError, OSError) as error:
@@ -130,6 +132,16 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
     )
     check_pin(fs, context.pin())
     return context
+
+
+def check_nvdec() -> None:
+    """Raise ``SettingsError`` where PyNvVideoCodec is not installed."""
+    from workers.nvdec import is_installed
+
+    if not is_installed():
+        raise SettingsError(
+            "decode.decoder is nvdec, but PyNvVideoCodec is not installed: pip install 'aviaflow[nvdec]'"
+        )
 
 
 def tracking_of(settings: Settings) -> TrackSettings:

@@ -49,9 +49,13 @@ def digests_of(
     """
     detect = settings.detect.model_dump(exclude={"weights", "boxes_csv"})
     survey = settings.survey.model_dump()
+    # Its pixels differ from the processors' in a few levels; what that does to scores has not been measured.
+    decoder = () if settings.decode.decoder == "cpu" else (settings.decode.decoder,)
     return Digests(
         model=model,
-        detections=digest(DETECTION_ALGORITHMS, survey, settings.decode.frame_height, detect, detector),
+        detections=digest(
+            DETECTION_ALGORITHMS, survey, settings.decode.frame_height, detect, detector, *decoder
+        ),
         events=events_digest(tracking, ethogram, refiner),
         max_gap_s=tracking.max_gap_s,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from flows.cluster import clear_scratch_of_all_nodes
+from flows.cluster import check_gpus, clear_scratch_of_all_nodes
 from flows.nightly.attempts import TRIED_IN_RUNS, with_outlook
 from flows.nightly.context import RunContext
 from flows.nightly.failures import Failures, describe_damaged
@@ -93,6 +93,8 @@ class Night:
     def on_cluster(self, cpus: int) -> Iterator[None]:
         """Work on the Ray cluster that was joined, which has this many processors."""
         self._cpus = cpus
+        if self.context.settings.decode.nvdec_share:
+            check_gpus()
         try:
             self._clear_scratch()
             with self.progress:
@@ -235,7 +237,10 @@ class Night:
             for recording in todo
         }
         decode = DecodeLimits(
-            int(settings.decode.memory_gib * 2**30), settings.decode.stall_seconds, self.context.scratch
+            int(settings.decode.memory_gib * 2**30),
+            settings.decode.stall_seconds,
+            self.context.scratch,
+            gpu_share=settings.decode.nvdec_share,
         )
         stream = CameraDayStream(
             segments,
@@ -322,13 +327,14 @@ class Night:
 
     def _start_pool(self) -> list[Any]:
         """The inference actors, begun to be started if there are none: they load their weights meanwhile."""
-        from workers.actors import start_inference_actors
+        from workers.actors import GPU_SHARE_BESIDE_NVDEC, start_inference_actors
 
         with self._lock:
             if not self._actors:
                 spec = self.context.scorer_spec(self._cpus)
                 self.device = spec.device
-                self._actors = start_inference_actors(spec, self.actor_count)
+                share = GPU_SHARE_BESIDE_NVDEC if self.context.settings.decode.nvdec_share else 1.0
+                self._actors = start_inference_actors(spec, self.actor_count, share)
         return self._actors
 
     def _pool(self) -> list[Any]:

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ from workers.messages import (
 from workers.probe import probe_video
 from workers.score import join_chunks
 from workers.segments import CHUNK_FRAMES, keyframe_indices, plan_segments
+
+if TYPE_CHECKING:
+    from workers.nvdec import OpenDecoder
 
 BOX_TOLERANCE = 2e-3
 """Corners of boxes may differ by this share of the picture."""
@@ -221,6 +225,7 @@ def _stretches(
     recording = _recording(context, video)
     size = _size(context, video, recording)
     settings, reach = context.settings.decode, context.model.clip_frames // 2
+    nvdec = _nvdec() if settings.nvdec_share else None
     for segment in plan_segments(recording, video.presence, settings.segment_seconds, reach):
         previous: FrameChunk | None = None
         chunks = decode_span(
@@ -231,6 +236,7 @@ def _stretches(
             video_id=recording.file.video_id,
             chunk_frames=CHUNK_FRAMES,
             tally=tally,
+            nvdec=nvdec,
         )
         for number, chunk in enumerate(chunks):
             ready = segment.keyframes_ready(number)
@@ -241,6 +247,13 @@ def _stretches(
                 of_frame = [] if rows is None else [np.flatnonzero(rows.frame == frame) for frame in frames]
                 yield Stretch(joined, centres, of_frame)
             previous = chunk
+
+
+def _nvdec() -> OpenDecoder:
+    """The decoder that came first in the run too."""
+    from workers.nvdec import open_nvdec
+
+    return open_nvdec
 
 
 def _recording(context: RunContext, video: StoredVideo) -> Recording:

@@ -120,6 +120,12 @@ def test_a_bout_rule_touches_events_and_not_detections() -> None:
     cut_finer = load_settings(None, {"decode": {"segment_seconds": 5.0, "workers": 7}})
     assert digests_of(cut_finer, ethogram, TrackSettings(), "m", "d", "r") == base
     taller = load_settings(None, {"decode": {"frame_height": 288}})
+    on_gpu = load_settings(None, {"decode": {"decoder": "nvdec", "gpu_share": 0.1}})
+    other_share = load_settings(None, {"decode": {"decoder": "nvdec"}})
+    found = digests_of(on_gpu, ethogram, TrackSettings(), "m", "d", "r")
+    assert found.detections != base.detections
+    assert found.events == base.events
+    assert digests_of(other_share, ethogram, TrackSettings(), "m", "d", "r") == found
     changed = digests_of(taller, ethogram, TrackSettings(), "m", "d", "r")
     assert changed.detections != base.detections
     assert changed.events == base.events

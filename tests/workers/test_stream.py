@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -170,6 +171,22 @@ def test_every_keyframe_is_scored_once_in_order_from_its_own_frame(monkeypatch: 
         assert (video.decode_s, video.segments) == (1.0, 2)
         assert video.decode_peak_bytes == 7200
         assert video.actor_peak_bytes > 9200
+
+
+def test_a_decoder_asks_for_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = stream_of(monkeypatch, ["one"])
+    asked = []
+
+    def options(num_gpus: float, **others: Any) -> Any:
+        asked.append(num_gpus)
+        return decode_numbers.options(**others)
+
+    monkeypatch.setattr(stream_module, "decode_segment", SimpleNamespace(options=options))
+    decode = dataclasses.replace(LIMITS.decode, gpu_share=0.25)
+    stream._limits = dataclasses.replace(LIMITS, decode=decode)
+    (video,) = stream
+    assert_whole(video)
+    assert asked == [0.25, 0.25]
 
 
 @pytest.mark.parametrize(

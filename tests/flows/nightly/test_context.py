@@ -112,3 +112,15 @@ def test_a_gpu_takes_the_batches_that_fit_unless_told(archive: Path, tmp_path: P
 
     assert batch() is None
     assert batch(batch_clips=3) == 3
+
+
+def test_nvdec_that_is_not_installed_is_refused(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(None, {"decode": {"decoder": "nvdec"}})
+    monkeypatch.setattr("workers.nvdec.is_installed", lambda: False)
+    with pytest.raises(SettingsError, match=r"not installed: pip install 'aviaflow\[nvdec\]'"):
+        open_context(str(archive), str(tmp_path / "store"), settings)
+    monkeypatch.setattr("workers.nvdec.is_installed", lambda: True)
+    assert open_context(str(archive), str(tmp_path / "store"), settings).settings.decode.nvdec_share == 0.05
+    assert load_settings(None, {"decode": {"gpu_share": 0.3}}).decode.nvdec_share == 0.0

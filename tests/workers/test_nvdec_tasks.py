@@ -1,0 +1,83 @@
+"""What decoders and actors ask Ray for where they share a GPU, and in which order a decode process limits itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from flows.cluster import check_gpus
+from flows.errors import ClusterError
+from flows.settings import DecodeSettings
+from workers import actors, nvdec
+from workers.actors import GPU_SHARE_BESIDE_NVDEC, DecodeLimits, DecodeReport, start_inference_actors
+from workers.archive import list_archive, place_recording
+from workers.probe import probe_video
+from workers.scratch import Scratch
+from workers.segments import plan_segments
+from workers.survey import whole_video
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "gpus"), [("cuda", 1.0, 1.0), ("cuda", 0.6, 0.6), ("cpu", 0.6, 0)]
+)
+def test_an_actor_takes_its_share(
+    monkeypatch: pytest.MonkeyPatch, device: str, share: float, gpus: float
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def options(**given: Any) -> Any:
+        asked.append(given)
+        return SimpleNamespace(remote=lambda spec: "actor")
+
+    monkeypatch.setattr(actors, "InferenceActor", SimpleNamespace(options=options))
+    spec: Any = SimpleNamespace(device=device)
+    assert start_inference_actors(spec, 2, share) == ["actor", "actor"]
+    assert asked == [{"num_cpus": 0, "num_gpus": gpus}]
+
+
+def test_two_actors_never_share_a_gpu_and_decoders_always_find_room() -> None:
+    assert 2 * GPU_SHARE_BESIDE_NVDEC > 1
+    largest = next(m.le for m in DecodeSettings.model_fields["gpu_share"].metadata if hasattr(m, "le"))
+    assert largest + GPU_SHARE_BESIDE_NVDEC <= 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05])
+def test_cuda_is_started_before_address_space_is_limited(
+    tmp_path: Path, write_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    order: list[str] = []
+    write_video(tmp_path / "lake" / "north" / "north_20251103T155000Z.mp4")
+    (file,) = list_archive(str(tmp_path))
+    recording = place_recording(file, probe_video(file.path))
+    (segment,) = plan_segments(recording, whole_video(recording, "all of it"), 300.0)
+    monkeypatch.setattr(nvdec, "warm_up", lambda: order.append("warm up"))
+    monkeypatch.setattr(actors, "limit_address_space", lambda count: order.append("limit"))
+    monkeypatch.setattr(actors, "limit_open_files", lambda count: None)
+
+    def opened(*arguments: Any) -> Any:
+        order.append("open")
+        raise nvdec.NvdecError("not here")
+
+    monkeypatch.setattr(nvdec, "open_nvdec", opened)
+    limits = DecodeLimits(2**33, 60.0, Scratch(tmp_path / "scratch", 2**20), gpu_share=share)
+    *_, report = actors.decode_segment._function(segment, (48, 80), limits)
+    assert isinstance(report, DecodeReport)
+    assert order == (["warm up", "limit", "open"] if share else ["limit"])
+    assert report.decoder == ("decord; not by NVDEC: not here" if share else "decord")
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_a_cluster_without_a_gpu_is_refused_before_tasks_wait_for_one(
+    monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, **({"GPU": gpus} if gpus else {})})
+    if gpus:
+        check_gpus()
+    else:
+        with pytest.raises(ClusterError, match="the Ray cluster has no GPU"):
+            check_gpus()

@@ -145,17 +145,20 @@ def test_the_pixels_are_pyavs(tmp_path: Path, codec: str, matrix: int, value_ran
     assert np.abs(difference).mean() < 0.05
 
 
-def coloured_video(path: Path, codec: str, matrix: int, value_range: int) -> Path:
+def coloured_video(
+    path: Path, codec: str, matrix: int, value_range: int, size: tuple[int, int] = (120, 208)
+) -> Path:
+    """Four frames of soft colours; matrix and range as ITU-T H.273 numbers them."""
     rng = np.random.default_rng(5)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=30)
-        stream.height, stream.width, stream.pix_fmt = 120, 208, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         quiet = {"x265-params": "keyint=15:open-gop=0:log-level=none"} if codec == "libx265" else {}
         stream.options = {"crf": "10", "g": "15", **quiet}
         stream.codec_context.colorspace, stream.codec_context.color_range = matrix, value_range
         for _ in range(4):
             coarse = torch.from_numpy(rng.integers(0, 256, (1, 3, 10, 17)).astype(np.float32))
-            soft = torch.nn.functional.interpolate(coarse, size=(120, 208), mode="bicubic")[0]
+            soft = torch.nn.functional.interpolate(coarse, size=size, mode="bicubic")[0]
             pixels = soft.permute(1, 2, 0).clamp(0, 255).byte().numpy()
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())

@@ -35,6 +35,8 @@ class Interruptions:
         self._what = what
         self._tries_left = tries
         self._losses_left = MOST_LOSSES
+        self.ended_a_process = False
+        """Whether a process was ended in one of the tries, by what it worked on or by what it worked with."""
 
     def count(self, error: Exception) -> None:
         """Return where the work is to be tried again.
@@ -46,6 +48,7 @@ class Interruptions:
         if isinstance(error, LOST):
             self.count_loss(error)
             return
+        self.ended_a_process = True
         self._tries_left -= 1
         if self._tries_left == 0:
             raise ProcessEndedError(f"{self._what}: its process was ended in every try") from error

@@ -194,6 +194,8 @@ class CameraDayStream:
                 opened.video.unfinished -= 1
                 continue
             limits = self._limits.decode
+            if opened.interruptions.ended_a_process:  # PyNvVideoCodec ends it where the driver fails
+                limits = dataclasses.replace(limits, gpu_share=0.0)
             task = decode_segment.options(
                 _generator_backpressure_num_objects=CHUNKS_AHEAD, num_gpus=limits.gpu_share
             )

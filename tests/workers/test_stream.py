@@ -173,8 +173,11 @@ def test_every_keyframe_is_scored_once_in_order_from_its_own_frame(monkeypatch: 
         assert video.actor_peak_bytes > 9200
 
 
-def test_a_decoder_asks_for_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = stream_of(monkeypatch, ["one"])
+@pytest.mark.parametrize(("name", "expected"), [("one", [0.25, 0.25]), ("once", [0.0, 0.0, 0.25, 0.25])])
+def test_a_decoder_asks_for_its_share_of_a_gpu_and_for_none_after_its_process_was_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, expected: list[float]
+) -> None:
+    stream = stream_of(monkeypatch, [name], path=tmp_path / "a.mp4")
     asked = []
 
     def options(num_gpus: float, **others: Any) -> Any:
@@ -186,7 +189,7 @@ def test_a_decoder_asks_for_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) 
     stream._limits = dataclasses.replace(LIMITS, decode=decode)
     (video,) = stream
     assert_whole(video)
-    assert asked == [0.25, 0.25]
+    assert sorted(asked) == expected
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,10 @@ def test_each_grid_point_shows_its_frame_whatever_the_cut(
     assert [read_number(picture) for picture in whole] == grid.frame_indices.tolist()
     for first in range(0, grid.length, 11):
         stop = min(first + 11, grid.length)
-        np.testing.assert_array_equal(decode(path, probe, span=GridSpan(first, stop)), whole[first:stop])
+        tally = DecodeTally()
+        part = decode(path, probe, span=GridSpan(first, stop), tally=tally)
+        np.testing.assert_array_equal(part, whole[first:stop])
+        assert tally.decoder == "nvdec"
 
 
 def test_only_what_is_needed_is_fed(tmp_path: Path, write_video: WriteVideo) -> None:

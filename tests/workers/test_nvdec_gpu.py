@@ -54,8 +54,10 @@ def test_every_frame_is_pyavs_in_time_and_pixels_whatever_the_cut(
     assert difference.mean() < 0.05
     for first in range(0, grid.length, 11):
         stop = min(first + 11, grid.length)
-        part = decode(path, probe, open_nvdec, GridSpan(first, stop), SIZE)
+        tally = DecodeTally()
+        part = decode(path, probe, open_nvdec, GridSpan(first, stop), SIZE, tally)
         np.testing.assert_array_equal(part, whole[first:stop])
+        assert tally.decoder == "nvdec"
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])

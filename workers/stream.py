@@ -17,9 +17,10 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from model.errors import ModelError
 from storage.records import DetectionColumns
-from workers.actors import CHUNKS_AT_ONCE, DecodeLimits, DecodeReport, decode_segment
-from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError, UnreadableVideoError, UnstableClusterError
+from workers.actors import DecodeLimits, DecodeReport, decode_segment
+from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError, UnreadableVideoError
 from workers.messages import MIN_BEHAVIOUR_FPS, GridSpan, Plate, Recording
+from workers.pool import ActorPool
 from workers.retries import INTERRUPTED, PROCESS_TRIES, Interruptions, is_alive
 from workers.score import ScoredKeyframes, join_rows
 from workers.segments import Segment, keyframe_indices
@@ -34,8 +35,6 @@ ACTOR_ENDED = (
 NEEDS_MEMORY = "decoding it needs more memory than one process may use; raise decode.memory_gib"
 CHUNKS_AHEAD = 3
 """Chunks that one decode task may have finished before they are taken."""
-CHUNKS_PER_ACTOR = CHUNKS_AT_ONCE
-"""Chunks with one actor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +145,12 @@ class CameraDayStream:
         self._recordings = recordings
         self._limits = limits
         self._behaviours = behaviours
-        self._actors = actors
-        self._load = [0] * len(actors)
+        self._pool = ActorPool(actors)
         self._plates = ray.put(plates)
         self._open: list[_OpenSegment] = []
         self._scoring: dict[Any, _Scoring] = {}
         self._suspects: deque[_Scoring] = deque()
         """Chunks whose actor died while it had them."""
-        self._kept_free: int | None = None
-        """The actor that scores them, one at a time."""
-        self._asked: dict[Any, int] = {}
-        """Actors that are being asked where they are: they died, or are the one that is kept free."""
-        self._node: str | None = None
-        """Of the one that is kept free; None where it is to be asked."""
         self._videos = {r.file.video_id: _opened(r, segments[r.file.video_id]) for r in recordings}
         self._waiting = deque(opened for video in self._videos.values() for opened in video.segments)
 
@@ -175,8 +167,8 @@ class CameraDayStream:
                 self._start_segments()
                 self._start_suspect()
                 for item in self._wait():
-                    if item in self._asked:
-                        self._take_answer(item)
+                    if item in self._pool.answers:
+                        self._pool.take_answer(item)
                     elif item in self._scoring:
                         self._take_scores(item)
                     else:
@@ -206,41 +198,15 @@ class CameraDayStream:
         """Score the next suspect alone, once there is an actor that is done with the others."""
         while self._suspects and self._suspects[0].opened.video.failure is not None:
             self._drop(self._suspects.popleft())
-        if self._kept_free is None and self._suspects:
-            self._kept_free = min(self._shared, key=self._load.__getitem__, default=None)
-            self._node = None
-        actor = self._kept_free
-        if actor is None or self._load[actor] or actor in self._asked.values():
-            return
         if not self._suspects:
-            self._kept_free = None
-        elif self._node is None:
-            self._ask(actor)
-        else:
-            suspect = self._suspects.popleft()
-            self._submit(dataclasses.replace(suspect, actor=actor, alone_on=self._node))
-            self._node = None
-
-    def _ask(self, actor: int) -> None:
-        """Ask an actor where it is, which it answers once it runs; until then it gets no chunk."""
-        if actor not in self._asked.values():
-            self._asked[self._actors[actor].node.remote()] = actor
-
-    def _take_answer(self, answer: Any) -> None:
-        actor = self._asked.pop(answer)
-        try:
-            node = str(ray.get(answer))
-        except RayActorError as error:
-            raise UnstableClusterError(
-                "the actors that score keep dying; run again when the cluster is stable"
-            ) from error
-        if actor == self._kept_free:
-            self._node = node
+            self._pool.share_all()
+        elif (free := self._pool.free_one()) is not None:
+            actor, node = free
+            self._submit(dataclasses.replace(self._suspects.popleft(), actor=actor, alone_on=node))
 
     def _wait(self) -> list[Any]:
-        room = any(self._load[actor] < CHUNKS_PER_ACTOR for actor in self._shared)
-        waitable: list[Any] = [*self._scoring, *self._asked]
-        if room:
+        waitable: list[Any] = [*self._scoring, *self._pool.answers]
+        if self._pool.has_room:
             waitable += [opened.items for opened in self._open]
         if not waitable:
             return []
@@ -265,22 +231,14 @@ class CameraDayStream:
         keyframes = opened.segment.keyframes_ready(number)
         if keyframes is None or video.failure is not None or number in opened.scored:
             return
-        actor = min(self._shared, key=self._load.__getitem__)
+        actor = self._pool.least_loaded()
         opened.scorings += 1
         self._submit(_Scoring(actor, opened, number, (opened.previous, item), keyframes))
 
-    @property
-    def _shared(self) -> list[int]:
-        """Actors that score several chunks at once."""
-        away = {self._kept_free, *self._asked.values()}
-        return [actor for actor in range(len(self._actors)) if actor not in away]
-
     def _submit(self, scoring: _Scoring) -> None:
         behaviour = scoring.opened.video.recording.probe.fps >= MIN_BEHAVIOUR_FPS
-        score = self._actors[scoring.actor].score
-        scored = score.remote(*scoring.chunks, scoring.keyframes, self._plates, behaviour)
-        self._scoring[scored] = scoring
-        self._load[scoring.actor] += 1
+        chunk = (*scoring.chunks, scoring.keyframes, self._plates, behaviour)
+        self._scoring[self._pool.submit(scoring.actor, *chunk)] = scoring
 
     def _end_attempt(self, opened: _OpenSegment, last: Any) -> None:
         self._open.remove(opened)
@@ -299,7 +257,7 @@ class CameraDayStream:
     def _take_scores(self, scored: Any) -> None:
         scoring = self._scoring.pop(scored)
         opened = scoring.opened
-        self._load[scoring.actor] -= 1
+        self._pool.returned(scoring.actor)
         try:
             found = _scores_or_failure(scored, scoring.chunks)
         except RayActorError as error:
@@ -316,7 +274,7 @@ class CameraDayStream:
 
     def _take_death(self, scoring: _Scoring, error: RayActorError) -> None:
         """Score a chunk alone whose actor died, or give its video up where that was tried."""
-        self._ask(scoring.actor)
+        self._pool.ask(scoring.actor)
         video, deaths = scoring.opened.video, scoring.deaths_alone
         if scoring.alone_on is not None:
             if is_alive(scoring.alone_on):

@@ -18,8 +18,9 @@ from workers.messages import GRID_HZ
 from workers.segments import CHUNK_FRAMES
 
 CHUNK_S = CHUNK_FRAMES / GRID_HZ
-CHUNKS_AHEAD, CHUNKS_PER_ACTOR = 3, 3
-"""Those of ``workers.stream``, which is not imported, since Ray comes with it; a test holds them together."""
+CHUNKS_AHEAD, CHUNKS_AT_ONCE = 3, 3
+"""Those of ``workers.stream`` and ``workers.actors``, which are not imported, since Ray comes with them; a test holds
+them together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ class SimulatedRun:
         started_s, means = self._time.now_s, self._means
         stream = _Stream(
             slots=Slots(means.decode_workers),
-            room=Slots(CHUNKS_PER_ACTOR * means.actors),
+            room=Slots(CHUNKS_AT_ONCE * means.actors),
             decoded=Slots(0),
             finished=Slots(0),
             chunks=deque(),

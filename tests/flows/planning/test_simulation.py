@@ -11,7 +11,7 @@ from flows.planning.loads import DayLoad, VideoLoad
 from flows.planning.simulation import (
     CHUNK_S,
     CHUNKS_AHEAD,
-    CHUNKS_PER_ACTOR,
+    CHUNKS_AT_ONCE,
     Means,
     Rates,
     Simulated,
@@ -48,12 +48,10 @@ def per_chunk(seconds: float) -> float:
 
 
 def test_the_bounds_are_those_of_the_stream() -> None:
+    import workers.actors
     import workers.stream
 
-    assert (CHUNKS_AHEAD, CHUNKS_PER_ACTOR) == (
-        workers.stream.CHUNKS_AHEAD,
-        workers.stream.CHUNKS_PER_ACTOR,
-    )
+    assert (CHUNKS_AHEAD, CHUNKS_AT_ONCE) == (workers.stream.CHUNKS_AHEAD, workers.actors.CHUNKS_AT_ONCE)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +105,7 @@ def test_no_more_chunks_wait_than_the_bounds_let(workers: int, actors: int) -> N
     slow_actor = rates(decode_s=per_chunk(0.001), infer_s=per_chunk(5.0))
     on = means(cpus=workers, decode_workers=workers, actors=actors)
     found = simulated(day(*[20] * workers), of=slow_actor, on=on)
-    assert found.most_chunks == CHUNKS_AHEAD * workers + CHUNKS_PER_ACTOR * actors
+    assert found.most_chunks == CHUNKS_AHEAD * workers + CHUNKS_AT_ONCE * actors
 
 
 def test_a_decode_task_keeps_its_place_until_its_chunks_are_taken() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from model.engines.torch_engine import TorchEngine, computes_bf16
 from tests.benchmarks.timing import one_s
 
 CLIPS, ROUNDS = 4, 7
+EAGER = "torch, float32"
 
 
 def engines_of(name: str, size: tuple[int, int]) -> dict[str, Engine]:
@@ -29,7 +31,7 @@ def engines_of(name: str, size: tuple[int, int]) -> dict[str, Engine]:
     single._bf16 = False
     return {
         f"torch{', bf16' if computes_bf16('cpu') else ''}": TorchEngine(backbone, "cpu"),
-        "torch, float32": single,
+        EAGER: single,
         "onnxruntime": OnnxEngine(onnx_graph(backbone, size, "fp32"), threads),
     }
 
@@ -44,7 +46,7 @@ def measure(name: str, clips: int, rounds: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {engine: [] for engine in engines}
     for turn in range(rounds + 1):
         for engine, runner in engines.items():
-            spent_s = one_s(lambda runner=runner: runner.pooled_maps(batch), runner.device)
+            spent_s = one_s(partial(runner.pooled_maps, batch), runner.device)
             if turn:  # the first one warms up
                 seconds[engine].append(spent_s / clips)
     return {engine: float(np.median(values)) for engine, values in seconds.items()}

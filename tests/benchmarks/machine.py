@@ -6,14 +6,20 @@ import datetime as dt
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
+
+PACKAGES = ("ray", "prefect", "av", "decord", "numpy", "onnxruntime", "pyarrow", "pandas", "duckdb")
+"""Whose versions decide how long a run takes, beside those of Python and torch."""
 
 
 def facts_of_machine(device: torch.device) -> dict[str, str]:
     """Processor, GPU, driver, versions, date and commit; ``unknown`` where the machine does not say."""
     facts = {
-        "processor": f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors",
+        "processor": f"{_processor()}, {os.cpu_count()} processors",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -29,6 +35,32 @@ def facts_of_machine(device: torch.device) -> dict[str, str]:
             "cudnn": str(torch.backends.cudnn.version()),
         }
     return facts
+
+
+def versions_of(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of installed packages; ``none`` where one is not there."""
+    return {package: _version(package) for package in packages}
+
+
+def load_of_machine() -> str:
+    """How many processes wanted a processor, in the mean of the last minute."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(models), platform.processor() or platform.machine())
+
+
+def _version(package: str) -> str:
+    try:
+        return str(version(package))  # type: ignore[no-untyped-call]
+    except PackageNotFoundError:
+        return "none"
 
 
 def _output(*command: str) -> str:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from flows.settings import Settings
 from storage.catalog import pin_or_check, video_details
 from storage.layout import CameraDay
 from storage.parquet import Footer
+from tests.benchmarks.rows import Row, at_most
 from workers.archive import list_archive, place_recording
 from workers.derive import derive_camera_day
 from workers.messages import Presence, Probe, Recording
@@ -34,6 +36,7 @@ from workers.simulate.archive import simulate_archive
 CAMERAS, VIDEOS_A_DAY = 10, 50
 SECONDS = 12.0
 """Of each video that is run."""
+RERUN_GOAL = at_most(0.02)
 
 
 def main() -> None:
@@ -42,15 +45,14 @@ def main() -> None:
     parser.add_argument("--finished", type=int, default=10_000, help="videos that are planned; 0: none")
     parser.add_argument("--run", type=int, default=50, help="videos that are run, and run again; 0: none")
     options = parser.parse_args()
-    if options.finished:
-        with tempfile.TemporaryDirectory(prefix="aviaflow-planning-") as folder:
-            planning_rows(Path(folder), options.finished)
-    if options.run:
-        with tempfile.TemporaryDirectory(prefix="aviaflow-rerun-") as folder:
-            rerun_rows(Path(folder), options.run)
+    for measure, videos in ((planning_rows, options.finished), (rerun_rows, options.run)):
+        if videos:
+            with tempfile.TemporaryDirectory(prefix="aviaflow-planning-") as folder:
+                for row in measure(Path(folder), videos):
+                    print(row, flush=True)
 
 
-def planning_rows(root: Path, videos: int) -> None:
+def planning_rows(root: Path, videos: int) -> Iterator[Row]:
     """Time that it takes to find that nothing is to be done for so many videos."""
     archive, store = str(root / "archive"), str(root / "store")
     write_archive(root / "archive", videos)
@@ -61,8 +63,8 @@ def planning_rows(root: Path, videos: int) -> None:
         night = Night(open_context(archive, store, Settings()), False, Progress())
         seconds, busy_s = time.perf_counter() - started, time.process_time() - busy_s
         assert night.lookup.nothing_to_do, "the store is not what a run leaves"
-        what = f"seconds to plan {videos} finished videos, {which} time"
-        print(f"{seconds:>10.2f}  {what} ({busy_s:.2f} of a processor)", flush=True)
+        yield Row(f"planning {videos} finished videos, {which} time", seconds, "s")
+    yield Row("planning them once more, processors' time", busy_s, "s")
 
 
 def write_archive(archive: Path, videos: int) -> None:
@@ -125,15 +127,15 @@ PROBE = Probe(
 )
 
 
-def rerun_rows(root: Path, videos: int) -> None:
+def rerun_rows(root: Path, videos: int) -> Iterator[Row]:
     """A run, and the same command once more."""
     simulate_archive(root, videos=videos, seconds=SECONDS, seed=43)
-    first, first_s = timed_run(root)
+    _, first_s = timed_run(root)
     again, again_s = timed_run(root)
-    print(f"{first_s:>10.1f}  seconds of the first run of {videos} videos of {SECONDS:g} s")
-    print(f"{again_s:>10.1f}  seconds of the same command when nothing is to be done")
-    print(f"{again_s / first_s:>10.2%}  of the first run's time")
-    print(f"{again['frames_decoded']:>10}  frames decoded in it, {first['frames_decoded']} in the first")
+    yield Row(f"the first run of {videos} videos of {SECONDS:g} s", first_s, "s")
+    yield Row("the same command when nothing is to be done", again_s, "s")
+    yield Row("the same command, time against the first run", again_s / first_s, goal=RERUN_GOAL)
+    yield Row("frames decoded by it", again["frames_decoded"], "frames", at_most(0))
 
 
 def timed_run(root: Path) -> tuple[dict[str, Any], float]:

@@ -8,7 +8,7 @@ DEMO := demo
 PROCESSES := 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
 
-.PHONY: setup demo test test-all check lint types imports bench bench-gpu badinput chaos weights clean
+.PHONY: setup demo test test-all check lint types imports bench bench-docs bench-table bench-gpu badinput chaos weights clean
 
 setup: $(READY)
 
@@ -45,7 +45,13 @@ chaos: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
-	$(BIN)/python -m tests.benchmarks.planning
+
+# The figures of the documentation: where nothing else runs.
+bench-docs: $(READY)
+	$(BIN)/python -m tests.benchmarks --out docs/benchmarks/cpu.json; $(BIN)/python -m tests.benchmarks.table
+
+bench-table: $(READY)
+	$(BIN)/python -m tests.benchmarks.table
 
 bench-gpu: $(READY)
 	$(BIN)/python -m tests.benchmarks.gpu

@@ -1,133 +1,56 @@
-"""``make bench``: where the time goes, as ratios measured in one run on a simulated archive."""
+"""``make bench``: where the time goes, as ratios of one run; rows are written as they come, to ``build/bench``.
+
+Run it where nothing else runs. A section that fails is named, and costs no row of another one.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
+import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import av
-
-from flows.cluster import ray_cluster
-from flows.nightly.context import open_context
-from flows.nightly.night import Night, frame_size
-from flows.nightly.progress import Progress
-from flows.nightly.recompute import recompute_events
-from flows.settings import Settings
-from tests.benchmarks.steps import measure_steps
-from workers.archive import list_archive, place_recording
-from workers.decode import DecodeTally, decode_span
-from workers.grid import FrameGrid
-from workers.messages import GridSpan, Recording
-from workers.probe import probe_video
-from workers.simulate.archive import simulate_archive
-from workers.survey import camera_day_plates, survey_video
-
-VIDEOS, SECONDS, SEED = 2, 60.0, 41
+from tests.benchmarks.rows import Report, run_section
+from tests.benchmarks.sections import SECTIONS
+from tests.benchmarks.sizes import FULL, QUICK, Bench
 
 
-def main() -> None:
-    """Simulate, measure, print."""
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {platform.python_version()}"
-    )
-    step_rows()
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write; 1 where a section failed."""
+    import torch  # not where a process of a stage begins with this module
+
+    from tests.benchmarks.machine import facts_of_machine, load_of_machine, versions_of
+
+    options = _options(arguments)
+    facts = facts_of_machine(torch.device("cpu")) | versions_of() | {"load": load_of_machine()}
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    out = options.out or Path("build/bench") / f"{facts['date'][:19].replace(':', '-')}.json"
+    report = Report(out, facts, is_quick=options.quick)
+    report.write()
+    wanted = [name for name in SECTIONS if name in (options.only or SECTIONS)]
     with tempfile.TemporaryDirectory(prefix="aviaflow-bench-") as folder:
-        root = Path(folder)
-        simulated_s = timed(lambda: simulate_archive(root, videos=VIDEOS, seconds=SECONDS, seed=SEED))
-        show("simulating, seconds of video per second", VIDEOS * SECONDS / simulated_s)
-        recordings = [
-            place_recording(file, probe_video(file.path)) for file in list_archive(str(root / "archive"))
-        ]
-        decode_rows(recordings)
-        run_rows(root)
+        bench = Bench(Path(folder), QUICK if options.quick else FULL)
+        for name in wanted:
+            section = SECTIONS[name]
+            if options.quick and not section.has_quick_sizes and not options.only:
+                print(f"{report.elapsed_s():6.0f} s  {section.title}: left out, it has no quick sizes")
+            else:
+                run_section(report, section.title, partial(section.measure, bench))
+    failed = f"; failed: {', '.join(one.partition(':')[0] for one in report.failed)}" if report.failed else ""
+    print(f"{report.elapsed_s():.0f} s, {len(report.rows)} rows, written to {report.out}{failed}")
+    return 1 if report.failed else 0
 
 
-def step_rows() -> None:
-    """A training step of slowfast_small with each weighting against a plain one."""
-    cost = measure_steps()
-    for name, ratio in cost.ratios.items():
-        show(f"training step, {name}: time against one on the weighted sum of the losses", ratio)
-    show("forward pass, share of that step", cost.forward_share)
-
-
-def decode_rows(recordings: list[Recording]) -> None:
-    """Decoding and survey against a bare loop over the same files."""
-    size = frame_size(recordings[0].probe, Settings().decode.frame_height)
-    bare_s = timed(lambda: [bare_decode(recording, size) for recording in recordings])
-    ours_s = timed(lambda: [sum(1 for _ in chunks(recording, size)) for recording in recordings])
-    show("decoding the 15 Hz grid, time against a bare PyAV loop that scales every frame", ours_s / bare_s)
-    plates = camera_day_plates(recordings[:1], size)
-    survey_s = timed(lambda: [survey_video(recording, plates, size) for recording in recordings])
-    show("survey of the I-frames (motion), time against decoding", survey_s / ours_s)
-
-
-def run_rows(root: Path) -> None:
-    """A run end to end against its slowest stage alone, and what comes after it."""
-    archive, store = str(root / "archive"), str(root / "store")
-    with ray_cluster() as cpus:
-        night = Night(open_context(archive, store, Settings()), False, Progress())
-        with night.on_cluster(cpus):
-            plans = night.plan()
-            night.begin(plans)
-            started = time.perf_counter()
-            for plan in plans:
-                night.score_day(plan)
-            scored_s = time.perf_counter() - started
-            started = time.perf_counter()
-            for plan in plans:
-                night.derive_day(plan)
-            derived_s = time.perf_counter() - started
-    busy = night.clock.busy_s
-    model_s = busy["detect"] + busy["infer"]
-    for stage, seconds in busy.items():
-        show(f"{stage}: busy seconds per second of video", seconds / night.video_s)
-    slowest_s = max(busy["decode"] / night.decode_workers, model_s / night.actor_count)
-    show("slowest stage alone against survey to detections end to end", slowest_s / scored_s)
-    show("deriving tables, time against scoring", derived_s / scored_s)
-    again_s = timed(lambda: Night(open_context(archive, store, Settings()), False, Progress()))
-    show("finding that nothing is to be done, time against the first run", again_s / (scored_s + derived_s))
-    events_s = timed(lambda: recompute_events(store, Settings()))
-    show("recomputing events, seconds per hour of video", events_s / night.video_s * 3600)
-
-
-def bare_decode(recording: Recording, size: tuple[int, int]) -> None:
-    """Every frame, decoded and scaled, by the plainest loop there is."""
-    with av.open(recording.file.path) as container:
-        for frame in container.decode(video=0):
-            frame.to_ndarray(width=size[1], height=size[0], format="rgb24")
-
-
-def chunks(recording: Recording, size: tuple[int, int]) -> Iterator[Any]:
-    """The grid frames of a whole video."""
-    span = GridSpan(0, FrameGrid.of(recording.probe).length)
-    return decode_span(
-        recording.file.path,
-        recording.probe,
-        span,
-        size,
-        video_id=recording.file.video_id,
-        tally=DecodeTally(),
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", nargs="+", choices=list(SECTIONS), metavar="SECTION", help=", ".join(SECTIONS)
     )
-
-
-def timed(work: Callable[[], Any]) -> float:
-    """Wall seconds of a call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def show(what: str, value: float) -> None:
-    """One row."""
-    print(f"{value:>10.3f}  {what}")
-    sys.stdout.flush()
+    parser.add_argument("--out", type=Path, help="JSON file; by default build/bench/<date>.json")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: to try it, not for its figures")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,9 @@ from tests.benchmarks.rows import Report, run_section
 from tests.benchmarks.sections import SECTIONS
 from tests.benchmarks.sizes import FULL, QUICK, Bench
 
+BUSY_LOAD = 1.0
+"""Of the minute before: from here on somebody else wants the processors."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; 1 where a section failed."""
@@ -25,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     facts = facts_of_machine(torch.device("cpu")) | versions_of() | {"load": load_of_machine()}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    if float(facts["load"]) > BUSY_LOAD:
+        print(f"load {facts['load']}: others are at work here; run it again where nothing else runs")
     out = options.out or Path("build/bench") / f"{facts['date'][:19].replace(':', '-')}.json"
     report = Report(out, facts, is_quick=options.quick)
     report.write()

@@ -72,12 +72,13 @@ def run_archive(archive: Path, store: Path, settings: Settings, cpus: int) -> Me
 
 def end_to_end_rows(bench: Bench) -> Iterator[Row]:
     """The pipeline against its slowest stage alone, first where no stage takes another one's processors."""
-    archive = bench.archive
-    with ray_cluster() as cpus:
-        apart = run_archive(archive, bench.root / "apart", settings_apart(), cpus)
-        usual = run_archive(archive, bench.root / "usual", DEFAULTS, cpus)
-    yield from against_stages("a processor for each stage", apart, os.cpu_count() or 1)
-    yield from against_stages("defaults", usual, os.cpu_count() or 1)
+    archive, cpus = bench.archive, os.cpu_count() or 1
+    with ray_cluster() as cluster_cpus:
+        apart = run_archive(archive, bench.root / "apart", settings_apart(), cluster_cpus)
+    yield from against_stages("a processor for each stage", apart, cpus)
+    with ray_cluster() as cluster_cpus:
+        usual = run_archive(archive, bench.root / "usual", DEFAULTS, cluster_cpus)
+    yield from against_stages("defaults", usual, cpus)
     yield from after_rows(archive, bench.root / "usual", usual)
 
 

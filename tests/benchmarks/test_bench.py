@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +14,7 @@ import tests.benchmarks.__main__ as bench_main
 from tests.benchmarks.alone import Alone
 from tests.benchmarks.pipeline import bound_rows, busy_row
 from tests.benchmarks.rows import Report, Row, at_least, at_most, figure, run_section
-from tests.benchmarks.sections import SECTIONS, Section, named_rows, skipping_goal
+from tests.benchmarks.sections import SECTIONS, Section
 from tests.benchmarks.sizes import FULL, QUICK, Bench
 from tests.benchmarks.table import DOCS, machine_line, report_rows, table_of, with_table
 from tests.benchmarks.table import main as write_table
@@ -115,15 +117,28 @@ def test_the_slowest_stage_within_a_run_is_that_of_its_busiest_worker() -> None:
     assert busy_row("defaults", busy_s, workers, 10.0).value == 0.8
 
 
-def test_what_others_measure_gets_units_and_goals_by_name() -> None:
+def test_what_others_measure_says_its_goal_and_unit_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
-        "speed-up over a full decode, I-frames 1 s apart": 3.4,
-        "bird-time lost in %, I-frames 1 s apart": 0.5,
-        "speed-up over a full decode, I-frames 10 s apart": 1.1,
+        f"I-frames {gop} apart: {what}": value
+        for gop in ("1 s", "10 s")
+        for what, value in {
+            "decoding all against the spans (goal at least 3.5)": 3.4,
+            "bird-time outside the spans, % (goal at most 1)": 0.5,
+            "frames decoded against those needed (goal at most 1.03)": 1.04,
+            "shortest visit, s": 2.3,
+        }.items()
     }
-    rows = list(named_rows(found, skipping_goal))
-    assert [row.verdict for row in rows] == ["at least 3.5: MISSED", "at most 1: met", ""]
-    assert [row.unit for row in rows] == ["ratio", "%", "ratio"]
+    monkeypatch.setitem(sys.modules, "tests.benchmarks.skipping", SimpleNamespace(rows=lambda: found))
+    rows = list(SECTIONS["skipping"].measure(Bench(Path("nowhere"), QUICK)))
+    assert [row.unit for row in rows] == ["ratio", "%", "ratio", "s"] * 2
+    assert [row.verdict for row in rows[:4]] == [
+        "at least 3.5: MISSED",
+        "at most 1: met",
+        "at most 1.03: MISSED",
+        "",
+    ]
+    assert [row.verdict for row in rows[4:]] == ["", "", "at most 1.03: MISSED", ""]
+    assert rows[1].name == "I-frames 1 s apart: bird-time outside the spans"
 
 
 def test_rows_of_both_kinds_of_files_become_lines_of_one_table(tmp_path: Path) -> None:

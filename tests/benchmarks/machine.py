@@ -32,7 +32,7 @@ def facts_of_machine(device: torch.device) -> dict[str, str]:
             "memory_gib": f"{torch.cuda.get_device_properties(device).total_memory / 2**30:.1f}",
             "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
             "cuda": str(torch.version.cuda),
-            "cudnn": str(torch.backends.cudnn.version()),
+            "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
         }
     return facts
 
@@ -58,7 +58,7 @@ def _processor() -> str:
 
 def _version(package: str) -> str:
     try:
-        return str(version(package))  # type: ignore[no-untyped-call]
+        return version(package)
     except PackageNotFoundError:
         return "none"
 

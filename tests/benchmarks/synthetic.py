@@ -115,8 +115,9 @@ def _bouts(steps: int, behaviours: int, rng: np.random.Generator) -> NDArray[np.
     """What a bird does at each keyframe."""
     begins = rng.random(steps) < STEP_S / BOUT_S
     begins[0] = True
-    chosen: NDArray[np.int64] = rng.integers(0, behaviours, int(begins.sum()))
-    return chosen[np.cumsum(begins) - 1]
+    bouts: NDArray[np.int64] = np.cumsum(begins) - 1
+    doing: NDArray[np.int64] = rng.integers(0, behaviours, int(begins.sum()))[bouts]
+    return doing
 
 
 def _columns(

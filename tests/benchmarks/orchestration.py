@@ -7,7 +7,8 @@ store, the references, the call of the actor and its answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,13 +19,14 @@ import ray
 
 import workers.stream as stream_module
 from flows.cluster import ray_cluster
+from flows.settings import Settings
 from tests.benchmarks.rows import Row
 from tests.benchmarks.sizes import Bench
 from workers.actors import DecodeLimits, DecodeReport
 from workers.archive import list_archive, place_recording
 from workers.decode import decode_span
 from workers.grid import FrameGrid
-from workers.messages import FrameChunk, GridSpan
+from workers.messages import GRID_HZ, FrameChunk, GridSpan
 from workers.probe import probe_video
 from workers.score import ScoredKeyframes, join_rows
 from workers.scratch import Scratch
@@ -33,7 +35,7 @@ from workers.stream import CameraDayStream, StreamLimits
 
 FRAME_SIZE = (216, 384)
 """That of the defaults, so that a chunk is as large as in a run."""
-SEGMENTS = 2
+SEGMENTS = 4
 
 
 @ray.remote(max_calls=1, max_retries=0, num_cpus=1)  # type: ignore[untyped-decorator]
@@ -49,10 +51,15 @@ def decode_nothing(segment: Segment, size: tuple[int, int], limits: DecodeLimits
 
 @ray.remote(num_cpus=0)
 class ScoreNothing:
-    """Finds nobody."""
+    """Finds nobody, and remembers when it was given what."""
 
-    def ready(self) -> None:
-        """Return once the process is there."""
+    def __init__(self) -> None:
+        self._calls: list[tuple[str, float]] = []
+
+    def calls(self) -> list[tuple[str, float]]:
+        """Video and moment of each call since the last question."""
+        calls, self._calls = self._calls, []
+        return calls
 
     def score(
         self,
@@ -63,45 +70,51 @@ class ScoreNothing:
         behaviour: bool,
     ) -> ScoredKeyframes:
         """No rows."""
+        self._calls.append((chunk.video_id, time.perf_counter()))
         return ScoredKeyframes(keyframes, join_rows(chunk.video_id, [], 1), 0.0, 0.0, 0)
 
 
 def orchestration_rows(bench: Bench) -> Iterator[Row]:
     """Seconds of a chunk and of a segment, and the first beside what decoding such a chunk takes."""
-    few, more = bench.sizes.chunks
     with ray_cluster():
         actor = ScoreNothing.remote()  # type: ignore[attr-defined]
-        ray.get(actor.ready.remote())
-        stream_s(actor, few)
-        taken = [
-            {count: stream_s(actor, count) for count in (few, more)} for _ in range(bench.sizes.chunk_rounds)
-        ]
-    chunk_s = float(np.median([one[more] - one[few] for one in taken])) / (SEGMENTS * (more - few))
-    least_s = float(np.median([one[few] for one in taken]))
-    yield Row("a chunk of frames, from decoder to actor and back", chunk_s, "s")
-    yield Row("a segment, its process started and ended", least_s / SEGMENTS - few * chunk_s, "s")
-    yield Row("a chunk of frames, time against decoding it", chunk_s / decode_chunk_s(bench.archive))
+        stream(actor, 1)
+        ray.get(actor.calls.remote())
+        stream(actor, bench.sizes.chunks)
+        calls = ray.get(actor.calls.remote())
+    chunk_s, segment_s = gaps_s(calls)
+    yield Row("a chunk of frames, from one call of the actor to the next", chunk_s, "s")
+    yield Row("a segment, from its last chunk to the first one of the next", segment_s, "s")
+    decode_s = decode_chunk_s(bench.archive)
+    yield Row("a chunk of frames, time against decoding it", chunk_s / decode_s)
+    per_segment = Settings().decode.segment_seconds * GRID_HZ / CHUNK_FRAMES
+    whole = (chunk_s + segment_s / per_segment) / decode_s
+    yield Row("the same with its share of a segment of the default length", whole)
 
 
-def stream_s(actor: Any, chunks: int) -> float:
-    """Wall seconds of a camera-day of ``SEGMENTS`` segments, one decoded at a time."""
+def gaps_s(calls: Sequence[tuple[str, float]]) -> tuple[float, float]:
+    """Median seconds from chunk to chunk within a segment, and from one segment to the next."""
+    gaps = [(name == before, at - since) for (before, since), (name, at) in pairwise(calls)]
+    within, between = ([gap for same, gap in gaps if same is wanted] for wanted in (True, False))
+    return float(np.median(within)), float(np.median(between))
+
+
+def stream(actor: Any, chunks: int) -> None:
+    """A camera-day of ``SEGMENTS`` segments, one decoded at a time."""
     frames = GridSpan(0, chunks * CHUNK_FRAMES)
     recordings = [_recording(f"video{number}") for number in range(SEGMENTS)]
     segments = {r.file.video_id: [Segment(r, frames, frames)] for r in recordings}
     limits = StreamLimits(1, DecodeLimits(2**32, 60.0, Scratch(Path("scratch"), 2**20)), FRAME_SIZE)
     with patch.object(stream_module, "decode_segment", decode_nothing):
-        started = time.perf_counter()
         outcomes = list(CameraDayStream(segments, recordings, (), [actor], limits, 1))
-        taken_s = time.perf_counter() - started
-    assert all(isinstance(outcome, stream_module.ScoredVideo) for outcome in outcomes), outcomes
-    return taken_s
+    if not all(isinstance(outcome, stream_module.ScoredVideo) for outcome in outcomes):
+        raise RuntimeError(f"the stream did not end as it should: {outcomes}")
 
 
 def decode_chunk_s(archive: Path) -> float:
     """Seconds to decode a chunk, in the mean of one recording."""
-    # Not at the top: a process that decodes nothing would import it all, as none does that decodes.
+    # Not at the top: a process that decodes nothing would import it all.
     from flows.nightly.night import frame_size
-    from flows.settings import Settings
 
     file = list_archive(str(archive))[0]
     recording = place_recording(file, probe_video(file.path))

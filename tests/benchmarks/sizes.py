@@ -25,9 +25,8 @@ class Sizes:
     """Whose training steps are measured; empty: all."""
     engine_clips: int
     engine_rounds: int
-    chunks: tuple[int, int]
-    """Of a segment, fewer and more: their difference tells what one costs."""
-    chunk_rounds: int
+    chunks: int
+    """Of a segment of the stream whose stages cost nothing."""
     recordings: int
     """That are tracked, each of ``recording_s``."""
     recording_s: float
@@ -51,8 +50,7 @@ FULL = Sizes(
     weightings=(),
     engine_clips=4,
     engine_rounds=5,
-    chunks=(4, 44),
-    chunk_rounds=3,
+    chunks=40,
     recordings=12,
     recording_s=300.0,
     query_days=30,
@@ -70,8 +68,7 @@ QUICK = Sizes(
     weightings=("lgh",),
     engine_clips=1,
     engine_rounds=1,
-    chunks=(2, 4),
-    chunk_rounds=1,
+    chunks=4,
     recordings=2,
     recording_s=20.0,
     query_days=2,

@@ -117,6 +117,13 @@ def test_the_slowest_stage_within_a_run_is_that_of_its_busiest_worker() -> None:
     assert busy_row("defaults", busy_s, workers, 10.0).value == 0.8
 
 
+def test_what_orchestration_costs_is_told_by_when_the_actor_is_called() -> None:
+    from tests.benchmarks.orchestration import gaps_s
+
+    calls = [("a", 1.0), ("a", 1.5), ("a", 1.75), ("b", 4.75), ("b", 5.25), ("c", 6.25)]
+    assert gaps_s(calls) == (0.5, 2.0)
+
+
 def test_what_others_measure_says_its_goal_and_unit_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
         f"I-frames {gop} apart: {what}": value

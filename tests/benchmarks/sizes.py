@@ -44,7 +44,7 @@ class Sizes:
 
 FULL = Sizes(
     videos=4,
-    video_s=60.0,
+    video_s=90.0,
     step_clips=4,
     step_rounds=7,
     weightings=(),

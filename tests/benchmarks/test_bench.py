@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,12 @@ def test_what_orchestration_costs_is_told_by_when_the_actor_is_called() -> None:
 
     calls = [("a", 1.0), ("a", 1.5), ("a", 1.75), ("b", 4.75), ("b", 5.25), ("c", 6.25)]
     assert gaps_s(calls) == (0.5, 2.0)
+
+
+def test_a_stage_alone_loads_torch_no_earlier_than_an_actor_does() -> None:
+    code = "import sys, tests.benchmarks.stages, tests.benchmarks.__main__; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
 
 
 def test_what_others_measure_says_its_goal_and_unit_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,9 @@ class DecodeSettings(_Frozen):
     """Lines of the decoded frames; the width follows the video's aspect."""
     workers: int | None = Field(default=None, ge=1)
     """Decode processes at once for each camera-day under way; by default half of the processors."""
-    segment_seconds: float = Field(default=300.0, ge=2.0, le=86400)
-    """A long span is cut into segments of this length; results do not depend on it."""
+    segment_seconds: float | None = Field(default=None, ge=2.0, le=86400)
+    """A longer span is cut at multiples of this; by default at I-frames, and only where decode workers would be
+    idle otherwise. Results do not depend on it."""
     memory_gib: float = Field(default=4.0, gt=0.5, le=1024)
     """Address space that one decode process may use beyond what it starts with."""
     stall_seconds: float = Field(default=60.0, gt=1, le=3600)

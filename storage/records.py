@@ -34,6 +34,8 @@ class VideoRecord:
     reason: str
     """Why it was quarantined, or what is worth knowing about how it was read; else empty."""
     frames_decoded: int
+    """That its spans took, those before a span in its first group of pictures included; what was decoded twice since
+    a span was cut counts once, so that the row does not depend on the cuts."""
     survey_mode: str
     """``spans`` or ``whole``."""
 

@@ -43,7 +43,8 @@ class DecodeTally:
     """What decoding a span took; filled while its chunks are taken."""
 
     frames_decoded: int = 0
-    """Frames that went through the decoder, those before the span in its first group of pictures included."""
+    """Frames up to the last one wanted that went through the decoder, those before the span in its first group of
+    pictures included."""
     frames_held: int = 0
     """Damaged frames for which a neighbour stands in."""
     decoder: str = ""
@@ -171,7 +172,7 @@ def _decord_pictures(
     path: str, probe: Probe, wanted: NDArray[np.int64], frame_size: tuple[int, int], tally: DecodeTally
 ) -> Iterator[NDArray[np.uint8]]:
     for piece in copy_pieces(path, probe, int(wanted[0]), int(wanted[-1])):
-        tally.frames_decoded += len(piece.frame_indices)
+        tally.frames_decoded += int(np.count_nonzero(piece.frame_indices <= wanted[-1]))
         positions = np.flatnonzero(np.isin(piece.frame_indices, wanted))
         for picture in _read_piece(piece, probe, positions, decoded_size(probe, frame_size), path):
             yield upright(picture, probe.rotation_deg)

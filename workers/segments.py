@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,12 @@ from workers.messages import CLIP_AFTER, GRID_HZ, KEYFRAME_STEP, GridSpan, Prese
 
 CHUNK_FRAMES = 64
 """Grid frames in one chunk; at least a clip, so that two neighbouring chunks hold every clip."""
+MIN_PIECE_S = 20.0
+"""A shorter piece of a span is not worth a process of its own and the frames that are decoded twice."""
+IDLE_SHARE = 0.05
+"""Of their time workers may be idle at the end before a span is cut for them."""
+SNAP_S = 5.0
+"""Of the I-frames this near to a moment at which a span is to be cut the one is taken before which least is decoded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +32,13 @@ class Segment:
     """The keyframes to score are the multiples of ``KEYFRAME_STEP`` in this span."""
     clip_reach: int = CLIP_AFTER
     """Grid frames that a clip takes on each side of keyframe ``k``: ``[k - clip_reach, k + clip_reach)``."""
+    repeats: int = 0
+    """Frames of the video that the segment before decodes, too, since both are of one span; 0 where a span begins."""
+
+    @property
+    def seconds(self) -> float:
+        """Length of what it reads."""
+        return (self.frames.stop - self.frames.first) / GRID_HZ
 
     @property
     def chunk_count(self) -> int:
@@ -51,21 +65,71 @@ def keyframe_indices(span: GridSpan) -> range:
 
 
 def plan_segments(
-    recording: Recording, presence: Presence, segment_s: float, clip_reach: int = CLIP_AFTER
+    recording: Recording, presence: Presence, segment_s: float | None = None, clip_reach: int = CLIP_AFTER
 ) -> list[Segment]:
-    """Segments of one video that cover its presence spans.
+    """Segments of one video that cover its presence spans, one for each or, with ``segment_s``, none that is longer.
 
     Cuts lie at fixed moments of the video, and each segment brings the frames that its first and last clips
     reach into, so that every keyframe is scored from the same pixels whatever ``segment_s`` is.
     """
-    grid_stop = FrameGrid.of(recording.probe).length
-    step = max(1, round(segment_s * GRID_HZ / KEYFRAME_STEP)) * KEYFRAME_STEP
+    grid = FrameGrid.of(recording.probe)
     segments = []
-    for wanted in presence_keyframes(presence, grid_stop):
-        for piece in _cut(wanted, step):
-            frames = GridSpan(max(0, piece.first - clip_reach), min(grid_stop, piece.stop - 1 + clip_reach))
-            segments.append(Segment(recording, frames, piece, clip_reach))
+    for wanted in presence_keyframes(presence, grid.length):
+        cuts = () if segment_s is None else _fixed_cuts(wanted, segment_s)
+        segments += _pieces(recording, grid, wanted, cuts, clip_reach)
     return segments
+
+
+def plan_day(
+    looked_at: Sequence[tuple[Recording, Presence]],
+    workers: int,
+    segment_s: float | None = None,
+    clip_reach: int = CLIP_AFTER,
+) -> dict[str, list[Segment]]:
+    """Segments of each video of a camera-day, by its id, in the order in which decode workers take them.
+
+    Args:
+        looked_at: the videos in that order, with their spans.
+        workers: that decode at once.
+        segment_s: longest segment; by default a span is cut, at an I-frame, where a worker would be idle otherwise.
+        clip_reach: grid frames that a clip takes on each side of its keyframe.
+    """
+    planned = [
+        (recording, plan_segments(recording, seen, segment_s, clip_reach)) for recording, seen in looked_at
+    ]
+    if segment_s is not None:
+        return {recording.file.video_id: segments for recording, segments in planned}
+    spans = [segment for _, segments in planned for segment in segments]
+    pieces_s = iter(cut_to_fill([span.seconds for span in spans], workers))
+    return {
+        recording.file.video_id: [
+            piece for span in segments for piece in _cut_at_iframes(span, next(pieces_s))
+        ]
+        for recording, segments in planned
+    }
+
+
+def cut_to_fill(lengths_s: Sequence[float], workers: int) -> list[list[float]]:
+    """Lengths of the pieces of each piece of work, cut so that no worker is idle for long before the others are done.
+
+    Whoever is free takes what is next. What would then be done long after the moment at which all could be is cut
+    at that moment, and the rest is for who is free next, which takes fewer cuts than there are workers (McNaughton,
+    Scheduling with deadlines and loss functions, 1959). Where there is enough for all, nothing is cut.
+    """
+    even_s = sum(lengths_s) / workers
+    free_s = [0.0] * workers
+    pieces_s: list[list[float]] = []
+    for length_s in lengths_s:
+        pieces_s.append([])
+        left_s = length_s
+        while left_s > 0 or not pieces_s[-1]:
+            at_s = heapq.heappop(free_s)
+            room_s = max(even_s - at_s, MIN_PIECE_S)
+            fits = at_s + left_s <= (1 + IDLE_SHARE) * even_s or left_s < room_s + MIN_PIECE_S
+            pieces_s[-1].append(left_s if fits else room_s)
+            heapq.heappush(free_s, at_s + pieces_s[-1][-1])
+            left_s = 0.0 if fits else left_s - room_s
+    return pieces_s
 
 
 def presence_keyframes(presence: Presence, grid_stop: int) -> list[GridSpan]:
@@ -82,9 +146,67 @@ def presence_keyframes(presence: Presence, grid_stop: int) -> list[GridSpan]:
     return spans
 
 
-def _cut(span: GridSpan, step: int) -> Iterator[GridSpan]:
+def _fixed_cuts(span: GridSpan, segment_s: float) -> Iterator[int]:
+    """Keyframes at multiples of a length within a span."""
+    step = max(1, round(segment_s * GRID_HZ / KEYFRAME_STEP)) * KEYFRAME_STEP
+    yield from range((span.first // step + 1) * step, span.stop, step)
+
+
+def _cut_at_iframes(span: Segment, pieces_s: Sequence[float]) -> list[Segment]:
+    """Pieces of about the lengths wanted, fewer where there are too few I-frames to begin one at."""
+    if len(pieces_s) == 1 or not span.recording.probe.has_frame_times:  # each piece would be read from 0 on
+        return [span]
+    grid = FrameGrid.of(span.recording.probe)
+    entries = _entries(span, grid)
+    cuts = set()
+    for end_s in np.cumsum(pieces_s[:-1]).tolist():
+        wanted = span.keyframes.first + end_s * GRID_HZ
+        if entries:
+            cuts.add(min(entries, key=lambda entry: _cost(entry, wanted))[0])
+    return _pieces(span.recording, grid, span.keyframes, sorted(cuts), span.clip_reach)
+
+
+def _entries(span: Segment, grid: FrameGrid) -> list[tuple[int, int]]:
+    """For each I-frame well within a span: the first keyframe whose clip does not reach before it, and the frames
+    between the two.
+    """
+    margin, entries = MIN_PIECE_S / 2 * GRID_HZ, []
+    for iframe in np.flatnonzero(span.recording.probe.is_iframe).tolist():
+        reached = int(np.searchsorted(grid.frame_indices, iframe)) + span.clip_reach
+        keyframe = -(-reached // KEYFRAME_STEP) * KEYFRAME_STEP
+        if span.keyframes.first + margin <= keyframe <= span.keyframes.stop - margin:
+            entries.append((keyframe, int(grid.frame_indices[keyframe - span.clip_reach]) - iframe))
+    return entries
+
+
+def _cost(entry: tuple[int, int], wanted: float) -> tuple[float, int, float]:
+    """Near ones first; among those the one before which fewest frames are decoded for nothing."""
+    keyframe, frames_before = entry
+    off_s = abs(keyframe - wanted) / GRID_HZ
+    return max(0.0, off_s - SNAP_S), frames_before, off_s
+
+
+def _pieces(
+    recording: Recording, grid: FrameGrid, span: GridSpan, cuts: Iterable[int], clip_reach: int
+) -> list[Segment]:
+    """Segments between the keyframes at which a span is cut, the first of each piece's."""
+    pieces: list[Segment] = []
     first = span.first
-    while first < span.stop:
-        stop = min(span.stop, (first // step + 1) * step)
-        yield GridSpan(first, stop)
+    for stop in (*cuts, span.stop - 1 + KEYFRAME_STEP):
+        keyframes = GridSpan(first, stop - KEYFRAME_STEP + 1)
+        frames = GridSpan(max(0, first - clip_reach), min(grid.length, keyframes.stop - 1 + clip_reach))
+        repeats = 0
+        if pieces:
+            last = int(grid.frame_indices[pieces[-1].frames.stop - 1])
+            repeats = max(0, last + 1 - _decoded_from(recording, int(grid.frame_indices[frames.first])))
+        pieces.append(Segment(recording, frames, keyframes, clip_reach, repeats))
         first = stop
+    return pieces
+
+
+def _decoded_from(recording: Recording, frame: int) -> int:
+    """The frame from which a decoder reads in order to show another."""
+    if not recording.probe.has_frame_times:
+        return 0
+    iframes = np.flatnonzero(recording.probe.is_iframe[: frame + 1])
+    return int(iframes[-1]) if iframes.size else 0

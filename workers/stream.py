@@ -55,6 +55,8 @@ class ScoredVideo:
     rows: DetectionColumns
     keyframes: int
     frames_decoded: int
+    frames_repeated: int
+    """Of those, the ones that two segments of one span both decoded, which depends on how it was cut."""
     decoder: str
     decode_s: float
     decoded_bytes: int
@@ -66,6 +68,8 @@ class ScoredVideo:
     actor_peak_bytes: int
     """Most memory that an actor had had resident by its last chunk."""
     segments: int
+    cuts: int
+    """Segments that go on with the span of the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +329,7 @@ class CameraDayStream:
             rows=rows,
             keyframes=sum(len(keyframe_indices(part.keyframes)) for part in parts),
             frames_decoded=sum(report.frames_decoded for report in reports),
+            frames_repeated=sum(opened.segment.repeats for opened in video.segments),
             decoder=", ".join(sorted({report.decoder for report in reports})),
             decode_s=sum(report.busy_s for report in reports),
             decoded_bytes=sum(report.num_bytes for report in reports),
@@ -333,6 +338,7 @@ class CameraDayStream:
             infer_s=sum(part.infer_s for part in parts),
             actor_peak_bytes=max((part.peak_bytes for part in parts), default=0),
             segments=len(video.segments),
+            cuts=sum(opened.segment.repeats > 0 for opened in video.segments),
         )
 
 

@@ -93,7 +93,13 @@ def _run_options(parser: Any) -> None:
     parser.add_argument("archive", metavar="ARCHIVE", help="folder of videos or s3://bucket/prefix")
     parser.add_argument("--out", required=True, metavar="STORE", help="folder or s3://bucket/prefix")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML; configs/local.yaml has every key")
-    parser.add_argument("--segment-seconds", type=positive, metavar="S", help="results do not depend on it")
+    parser.add_argument(
+        "--segment-seconds",
+        type=positive,
+        metavar="S",
+        help="longest piece of a video that one process decodes; by default pieces are as long as keeps all workers "
+        "busy; results do not depend on it",
+    )
     parser.add_argument("--decode-workers", type=positive_int, metavar="N")
     parser.add_argument("--address", metavar="RAY", help="of a running Ray cluster, for example auto")
     parser.add_argument(

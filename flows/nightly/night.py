@@ -45,7 +45,7 @@ from workers.messages import (
     Survey,
 )
 from workers.scratch import forget, is_remote
-from workers.segments import plan_segments
+from workers.segments import plan_day
 
 DERIVE_TRIES = 3
 """Of tracking a camera-day, which reads no strange file."""
@@ -75,6 +75,8 @@ class Night:
         """That were scored."""
         self.segments = 0
         """That were decoded."""
+        self.cuts = 0
+        """Segments more than spans."""
         self.device = ""
         """Of the inference actors; empty before they are started."""
         self.failures = Failures()
@@ -227,15 +229,12 @@ class Night:
         size = frame_size(todo[0].probe, settings.decode.frame_height)
         with self.clock.wall("survey"):
             survey = self._survey(plan, todo, size)
-        segments = {
-            recording.file.video_id: plan_segments(
-                recording,
-                survey.presence[recording.file.video_id],
-                settings.decode.segment_seconds,
-                self.context.model.clip_frames // 2,
-            )
-            for recording in todo
-        }
+        segments = plan_day(
+            [(recording, survey.presence[recording.file.video_id]) for recording in todo],
+            min(self.decode_workers, self._cpus),
+            settings.decode.segment_seconds,
+            self.context.model.clip_frames // 2,
+        )
         decode = DecodeLimits(
             int(settings.decode.memory_gib * 2**30),
             settings.decode.stall_seconds,
@@ -380,7 +379,8 @@ class Night:
         """Publish one video's detections with everything that is known about it."""
         context, recording = self.context, scored.recording
         presence = survey.presence[recording.file.video_id]
-        record = video_record(recording, day.camera, scored.frames_decoded, scored.decoder, presence)
+        frames = scored.frames_decoded - scored.frames_repeated  # the row does not depend on the cuts
+        record = video_record(recording, day.camera, frames, scored.decoder, presence)
         footer = Footer(
             table="detections",
             inputs=f"{recording.file.fingerprint}/{','.join(plate.plate_id for plate in survey.plates)}",
@@ -398,6 +398,7 @@ class Night:
             self.video_s += recording.probe.duration_s
             self.videos += 1
             self.segments += scored.segments
+            self.cuts += scored.cuts
         self._count(scored)
 
     def _count(self, scored: Any) -> None:

@@ -41,8 +41,10 @@ class RunScale:
     threads: int
     """Of each actor."""
     camera_days_at_once: int
-    segment_s: float
-    """Longest segment."""
+    segment_s: float | None
+    """Longest segment; None where spans were cut for idle workers only."""
+    cuts: int = 0
+    """Of the segments, those that go on with the span of the one before."""
 
 
 def scale_of(night: Night, wall_s: float) -> RunScale:
@@ -68,4 +70,5 @@ def scale_of(night: Night, wall_s: float) -> RunScale:
         threads=settings.infer.threads or max(1, night.cpus // night.actor_count),
         camera_days_at_once=settings.camera_days_at_once,
         segment_s=settings.decode.segment_seconds,
+        cuts=night.cuts,
     )

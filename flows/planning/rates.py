@@ -43,7 +43,7 @@ class Measured:
         """How much of its videos was looked at, in pieces of which length."""
         scale = self.scale
         share = min(1.0, scale.present_s / scale.video_s)
-        return Presence(share, scale.present_s / scale.segments, scale.segment_s)
+        return Presence(share, scale.present_s / (scale.segments - scale.cuts), scale.segment_s)
 
 
 def last_measured(fs: StoreFilesystem) -> Measured:
@@ -128,7 +128,8 @@ def with_starts(run: Measured) -> Measured:
     They take up what no stage counts: importing, building a detector, storing rows. 0 where the stages explain all.
     """
     scale = run.scale
-    days = even_days(scale.camera_days, scale.videos, scale.video_s, run.presence)
+    workers = min(scale.decode_workers, scale.cpus)
+    days = even_days(scale.camera_days, scale.videos, scale.video_s, run.presence, workers)
     means = Means(scale.cpus, scale.decode_workers, scale.actors, scale.camera_days_at_once)
 
     def summed_s(rates: Rates, phase: str) -> float:

@@ -82,7 +82,7 @@ def predict(
     means = means_for(hardware, run)
     rates, assumptions = rates_for(hardware, means.actors, run)
     presence = run.presence if share is None else replace(run.presence, share=share)
-    days = load_days(outline.videos, presence)
+    days = load_days(outline.videos, presence, min(means.decode_workers, means.cpus))
     simulated = SimulatedRun(days, outline.files, rates, means).run()
     present_s = outline.video_s * presence.share
     _count_items(simulated.clock, run, present_s)

@@ -30,6 +30,8 @@ def test_rates_are_seconds_for_what_each_stage_works_on() -> None:
     assert run.individuals_per_s == pytest.approx(10)
     assert run.decoded_bytes_per_s == pytest.approx(4e6 * 500 / 400)
     assert (run.presence.share, run.presence.span_s) == (0.5, 50.0)
+    cut = measured(record(segments=10, cuts=2, segment_s=None))
+    assert (cut.presence.span_s, cut.presence.segment_s) == (50.0, None)
 
 
 def test_starts_make_the_simulated_profile_take_as_long_as_it_did() -> None:
@@ -38,7 +40,7 @@ def test_starts_make_the_simulated_profile_take_as_long_as_it_did() -> None:
     # first day is derived, 6 s after the second's plates of 2.5 s were begun.
     assert run.rates.survey_start_s == pytest.approx((33 - 2 * 2.5 - 2 * 2 - (6 - 2.5)) / 2, abs=0.01)
     assert run.rates.decode_start_s > 0
-    days = even_days(2, 8, 800.0, run.presence)
+    days = even_days(2, 8, 800.0, run.presence, workers=2)
     again = SimulatedRun(days, 8, run.rates, Means(4, 2, 1, 1)).run()
     assert again.clock.wall_s["decode and infer"] == pytest.approx(500, rel=0.001)
 

@@ -73,11 +73,23 @@ class ArchiveSettings(_Frozen):
 
 
 class SurveySettings(_Frozen):
-    """Where the I-frames are too far apart to see a short visit, the file is decoded whole."""
+    """What is looked at. A visit of ``v`` seconds touches one of the I-frames, ``g`` seconds apart, with a probability
+    of ``min(1, v / g)``, whenever it begins; if it does, all of it is decoded.
+    """
 
     skip_empty: bool = True
     """False decodes every file from end to end."""
-    max_iframe_gap_s: float = Field(default=2.5, gt=0, le=600)
+    recall_target: float = Field(default=0.99, gt=0, le=1)
+    """Least share of visits of the shortest length that touch an I-frame, and of longer ones in any case more. Where
+    I-frames are too far apart for that, what lies between them is decoded, whatever is in them. Of a visit that
+    touches one it is not said that a detector sees it there."""
+    shortest_visit_s: float = Field(default=2.0, gt=0, le=600)
+    """Length of the visits that the target is for."""
+
+    @property
+    def max_iframe_gap_s(self) -> float:
+        """Longest stretch between two empty I-frames that is not decoded."""
+        return self.shortest_visit_s / self.recall_target
 
 
 class DecodeSettings(_Frozen):

@@ -154,6 +154,8 @@ class Presence:
     """``whole``: the file is decoded from end to end."""
     reason: str
     """Why this mode was chosen, in words."""
+    blind_s: float = 0.0
+    """Seconds between empty I-frames that are in the spans only since a visit between them may have been missed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

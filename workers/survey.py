@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
@@ -23,8 +24,9 @@ MIN_IFRAMES = 24
 """With fewer I-frames in a camera-day, its videos are read through for the plates."""
 SEEK_SHARE = 0.25
 """Of a smaller share of a file's I-frames each is sought by itself."""
-MAX_IFRAME_GAP_S = 2.5
-"""A visit may be missed between I-frames that are further apart."""
+MAX_IFRAME_GAP_S = 2.0 / 0.99
+"""Of visits of 2 s 1 % begin and end between I-frames this far apart, and more where they are further apart."""
+GAP_ROUNDING_S = 1e-6
 MARGIN_S = 0.5
 """Spans reach this much beyond the empty I-frames around them: an animal at the border is hard to see."""
 MAX_HOLE_S = 1.5
@@ -71,8 +73,8 @@ def survey_video(
         plates: of its camera-day.
         frame_size: height and width of the plates.
         detector: also asked, for animals at rest, which motion against the plate may not see.
-        max_iframe_gap_s: between empty I-frames that are further apart a visit may have been missed, so the
-            stretch between them is decoded; not where nothing was recorded.
+        max_iframe_gap_s: between empty I-frames that are further apart too many visits would be missed, so the
+            stretch between them is decoded; not where nothing was recorded. `SurveySettings` has it from a recall.
     """
     found = _survey(recording, plates, frame_size, detector, max_iframe_gap_s)
     return without_pauses(found, recording.probe.times_s)
@@ -98,9 +100,8 @@ def without_pauses(presence: Presence, times_s: NDArray[np.float64]) -> Presence
     shared = [(max(a, c), min(b, d)) for a, b in presence.spans_s for c, d in recorded]
     spans_s = np.array([span for span in shared if span[0] < span[1]], np.float64).reshape(-1, 2)
     lost_s = float((steps_s[pauses] - usual_s).sum())
-    return Presence(
-        spans_s, presence.mode, f"{presence.reason}; nothing was recorded for {lost_s:,.1f} s within it"
-    )
+    reason = f"{presence.reason}; nothing was recorded for {lost_s:,.1f} s within it"
+    return dataclasses.replace(presence, spans_s=spans_s, reason=reason)
 
 
 def _survey(
@@ -110,9 +111,15 @@ def _survey(
     detector: Detector | None,
     max_iframe_gap_s: float,
 ) -> Presence:
-    iframe_count = int(recording.probe.is_iframe.sum())
-    if iframe_count < 2:
-        return _whole(recording, f"{iframe_count} I-frame: nothing is known about the time between")
+    probe = recording.probe
+    iframe_s = probe.times_s[probe.is_iframe]
+    if iframe_s.size < 2:
+        reason = f"{iframe_s.size} I-frame: nothing is known about the time between"
+        return dataclasses.replace(_whole(recording, reason), blind_s=probe.duration_s)
+    gaps_s = np.diff(iframe_s)
+    if gaps_s.min() > max_iframe_gap_s + GAP_ROUNDING_S:  # whatever is in them, all between them is decoded
+        reason = f"I-frames are {gaps_s.min():.1f} s apart or more, which may miss a visit between any two"
+        return dataclasses.replace(_whole(recording, reason), blind_s=probe.duration_s)
     if not plates:
         return _whole(recording, "there is no background plate to compare with")
     try:
@@ -143,24 +150,25 @@ def presence_from_iframes(
         times_s: time of each I-frame, ascending, shape ``(N,)``.
         present: whether something is in it, shape ``(N,)``.
         duration_s: length of the video.
-        max_iframe_gap_s: a longer stretch between two empty I-frames is not known to be empty.
+        max_iframe_gap_s: a longer stretch between two empty I-frames is not known to be empty enough.
     """
     edges = np.concatenate([[0.0], times_s, [duration_s]])
     seen = np.concatenate([present[:1], present, present[-1:]])
     occupied = seen[:-1] | seen[1:]
-    unknown = ~occupied & (np.diff(edges) > max_iframe_gap_s)
+    unknown = ~occupied & (np.diff(edges) > max_iframe_gap_s + GAP_ROUNDING_S)
     wanted = occupied | unknown
     starts, stops = edges[:-1][wanted], edges[1:][wanted]
     margin = np.where(occupied[wanted], MARGIN_S, 0.0)
     spans = _merge(np.maximum(starts - margin, 0.0), np.minimum(stops + margin, duration_s))
     covered = float((spans[:, 1] - spans[:, 0]).sum())
     seen_in = f"something is there in {int(present.sum())} of {present.size} I-frames"
+    blind_s = float(np.diff(edges)[unknown].sum())
     if unknown.any():
         longest = float(np.diff(edges)[unknown].max())
         seen_in += f"; I-frames up to {longest:.1f} s apart may miss a visit between them"
     if covered >= WHOLE_SHARE * duration_s:
-        return Presence(np.array([[0.0, duration_s]]), "whole", seen_in)
-    return Presence(spans, "spans", seen_in)
+        return Presence(np.array([[0.0, duration_s]]), "whole", seen_in, blind_s)
+    return Presence(spans, "spans", seen_in, blind_s)
 
 
 def _merge(starts: NDArray[np.float64], stops: NDArray[np.float64]) -> NDArray[np.float64]:

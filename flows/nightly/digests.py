@@ -48,7 +48,7 @@ def digests_of(
         refiner: the refiner's own digest; empty where there is none.
     """
     detect = settings.detect.model_dump(exclude={"weights", "boxes_csv"})
-    survey = settings.survey.model_dump()
+    survey = (settings.survey.skip_empty, round(settings.survey.max_iframe_gap_s, 6))
     # Its pixels differ from the processors' in a few levels; what that does to scores has not been measured.
     decoder = () if settings.decode.decoder == "cpu" else (settings.decode.decoder,)
     return Digests(

@@ -77,6 +77,8 @@ class Night:
         """That were decoded."""
         self.cuts = 0
         """Segments more than spans."""
+        self.blind_videos = 0
+        """Of which nothing, or not everything that is empty, could be skipped, since I-frames are too far apart."""
         self.device = ""
         """Of the inference actors; empty before they are started."""
         self.failures = Failures()
@@ -399,6 +401,7 @@ class Night:
             self.videos += 1
             self.segments += scored.segments
             self.cuts += scored.cuts
+            self.blind_videos += presence.blind_s > 0
         self._count(scored)
 
     def _count(self, scored: Any) -> None:
@@ -453,6 +456,11 @@ def video_record(
     if probe.fps < MIN_BEHAVIOUR_FPS:
         remarks.append(
             f"behaviour not scored: {probe.fps:.3g} frames a second are too few, {MIN_BEHAVIOUR_FPS:g} are needed"
+        )
+    if presence.blind_s > 0:
+        share = min(1.0, presence.blind_s / probe.duration_s)
+        remarks.append(
+            f"{share:.0%} of it was decoded to see what comes between its I-frames: {presence.reason}"
         )
     done = quarantined_record(
         recording.file, "; ".join(remarks), camera, recording.start_time, recording.start_source, probe

@@ -29,6 +29,7 @@ def summarise(night: Night, outcomes: Sequence[DayOutcome], wall_s: float) -> di
     return {
         "videos": [{"uri": v.uri, "status": v.status, "reason": v.reason} for v in videos],
         "frames_decoded": night.frames_decoded,
+        "blind_videos": night.blind_videos,
         "wall_s": round(wall_s, 2),
         "realtime_factor": round(profile.realtime_factor, 2),
         "limiting_stage": profile.limiting_stage,
@@ -104,6 +105,12 @@ def describe_run(summary: Mapping[str, Any]) -> str:
     if summary["outdated"]:
         lines.append(
             f"{summary['outdated']} videos were made with another model or settings; --reprocess makes them again"
+        )
+    if summary["blind_videos"]:
+        lines.append(
+            f"{summary['blind_videos']} videos have I-frames too far apart for survey.recall_target: what is empty in "
+            "them was decoded, too; `reason` in the table of videos says how much, and a camera set to one a second "
+            "saves that"
         )
     if summary["profile"]["stages"]:
         lines += ["", *profile_table(summary["profile"])]

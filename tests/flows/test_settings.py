@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from flows.nightly.context import open_context
 from flows.nightly.digests import digests_of
 from flows.settings import CONFIGS, Settings, load_ethogram, load_settings
 from model.refiner import Refiner, RefinerShape, save_refiner
+from workers.survey import presence_from_iframes
 from workers.track import TrackSettings
 
 
@@ -46,6 +48,13 @@ def test_the_local_configuration_writes_out_the_defaults() -> None:
         ),
         ("archive: {path_pattern: '(?P<kamera>.*)'}", "and no other, has kamera"),
         ("decode: {segment_seconds: -3}", "decode.segment_seconds"),
+        ("survey: {recall_target: 99}", "survey.recall_target: Input should be less than or equal to 1"),
+        ("survey: {recall_target: 0}", "survey.recall_target: Input should be greater than 0"),
+        (
+            "survey: {shortest_visit_s: 2000}",
+            "survey.shortest_visit_s: Input should be less than or equal to",
+        ),
+        ("survey: {max_iframe_gap_s: 2.5}", "survey.max_iframe_gap_s: there is no such setting"),
         ("detect: {detector: given}", "needs boxes_csv"),
         ("infer: {engine: onnx}", "infer.engine: Input should be 'auto', 'torch', 'onnxruntime', 'tensorrt'"),
         ("infer: {engine_folder: x}", "infer.engine_folder: there is no such setting, perhaps engine_dir"),
@@ -58,6 +67,34 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
         load_settings(written(tmp_path, text))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("target", "visit_s"), [(0.99, 2.0), (0.5, 3.0), (1.0, 4.0)])
+def test_as_many_of_the_shortest_visits_touch_an_iframe_as_the_target_says(
+    target: float, visit_s: float
+) -> None:
+    survey = load_settings(None, {"survey": {"recall_target": target, "shortest_visit_s": visit_s}}).survey
+    gap_s = survey.max_iframe_gap_s
+    begins_s = (np.arange(10_000) + 0.5) / 10_000 * gap_s  # after the I-frame before
+    assert np.mean(begins_s + visit_s >= gap_s) == pytest.approx(target, abs=1e-3)
+    iframes_s, nobody = gap_s * np.arange(8), np.zeros(8, np.bool_)
+    assert presence_from_iframes(iframes_s, nobody, 8 * gap_s, gap_s).spans_s.size == 0
+    apart = presence_from_iframes(1.01 * iframes_s, nobody, 8.08 * gap_s, gap_s)
+    assert apart.mode == "whole"
+    assert apart.blind_s == pytest.approx(8.08 * gap_s)
+
+
+def test_the_recall_counts_for_detections_only_by_the_gap_that_follows_from_it() -> None:
+    ethogram = load_ethogram(CONFIGS / "ethogram_crane.yaml")
+
+    def detections(**survey: Any) -> str:
+        settings = load_settings(None, {"survey": survey})
+        return digests_of(settings, ethogram, TrackSettings(), "m", "d", "r").detections
+
+    assert detections(recall_target=0.99, shortest_visit_s=1.98) == detections(
+        recall_target=1.0, shortest_visit_s=2.0
+    )
+    assert detections(recall_target=0.9) != detections()
 
 
 def test_values_of_the_command_line_win_and_none_means_not_given(tmp_path: Path) -> None:

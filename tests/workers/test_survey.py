@@ -163,7 +163,21 @@ def test_a_video_with_one_iframe_is_decoded_whole(tmp_path: Path) -> None:
     presence = survey_video(recording, camera_day_plates([recording], SIZE), SIZE)
     assert presence.mode == "whole"
     assert "1 I-frame" in presence.reason
+    assert presence.blind_s == 5.0
     assert presence.spans_s.tolist() == [[0.0, 5.0]]
+
+
+def test_iframes_too_far_apart_are_not_even_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = recording_of(encode(tmp_path / "e.mp4", {}, 24, 6))
+    plates = camera_day_plates([recording], SIZE)
+    empty = survey_video(recording, plates, SIZE, max_iframe_gap_s=6.0)
+    assert (empty.spans_s.size, empty.blind_s) == (0, 0.0)
+    monkeypatch.setattr("workers.survey.decode_iframes", None)
+    presence = survey_video(recording, plates, SIZE, max_iframe_gap_s=5.9)
+    assert (presence.mode, presence.spans_s.tolist(), presence.blind_s) == ("whole", [[0.0, 24.0]], 24.0)
+    assert "I-frames are 6.0 s apart or more" in presence.reason
 
 
 def test_without_a_plate_everything_is_decoded(visited: Recording) -> None:
@@ -230,6 +244,7 @@ def test_a_long_gap_between_empty_iframes_is_not_known_to_be_empty() -> None:
     presence = presence_from_iframes(times_s, np.zeros(7, np.bool_), 10.0, max_iframe_gap_s=2.5)
     assert presence.spans_s.tolist() == [[3.0, 7.0]]
     assert "4.0 s apart" in presence.reason
+    assert presence.blind_s == 4.0
 
 
 def test_a_video_that_is_occupied_throughout_is_whole() -> None:

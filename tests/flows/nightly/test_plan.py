@@ -18,6 +18,7 @@ from flows.nightly.failures import describe_damaged
 from flows.nightly.night import Night, video_record
 from flows.nightly.plan import DayPlan, look_up, plan_days, quarantined_record
 from flows.nightly.progress import Progress
+from flows.nightly.summary import describe_run
 from flows.settings import ArchiveSettings, Settings
 from storage.catalog import Catalog, video_details
 from storage.filesystem import open_filesystem
@@ -239,3 +240,23 @@ def test_a_stored_object_that_cannot_be_used_is_made_again_and_named(tmp_path: P
     said = describe_damaged([f"object {number}" for number in range(7)], shown=2).splitlines()
     assert said[0].startswith("7 stored objects cannot be used")
     assert said[1:] == ["  object 0", "  object 1", "  and 5 more"]
+
+
+def test_a_video_whose_iframes_are_too_far_apart_says_so_in_its_row_and_in_the_report(tmp_path: Path) -> None:
+    file = write(tmp_path / "archive", "marsh/east/east_20260301T100000Z.mp4", "a")
+    blind = Presence(np.array([[0.0, 3.0]]), "whole", "I-frames are 2.5 s apart", blind_s=1.5)
+    record = video_record(place_recording(file, probe(480)), "east", 90, "decord", blind)
+    assert record.reason == (
+        "50% of it was decoded to see what comes between its I-frames: I-frames are 2.5 s apart"
+    )
+    run: dict[str, Any] = {
+        "videos": [],
+        "individuals": 0,
+        "events": 0,
+        "store": "s",
+        "video_s": 0,
+        "camera_days": 0,
+    }
+    run |= {"outdated": 0, "profile": {"stages": []}, "time_budget": [], "note": "", "blind_videos": 3}
+    assert "3 videos have I-frames too far apart for survey.recall_target" in describe_run(run)
+    assert "recall_target" not in describe_run({**run, "blind_videos": 0})

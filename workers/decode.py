@@ -20,6 +20,7 @@ from workers.errors import DamagedVideoError, DecodeMismatchError
 from workers.grid import FrameGrid
 from workers.messages import FrameChunk, GridSpan, Probe
 from workers.pyav_reader import decode_iframes, decoded_size, read_frames, to_rgb, upright
+from workers.segments import decoded_from
 from workers.spans import Piece, copy_pieces
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class DecodeTally:
     """What decoding a span took; filled while its chunks are taken."""
 
     frames_decoded: int = 0
-    """Frames up to the last one wanted that went through the decoder, those before the span in its first group of
-    pictures included."""
+    """Frames that went through the decoder, from the first group of pictures of the span to its last frame; without
+    those before, where seeking is inexact."""
     frames_held: int = 0
     """Damaged frames for which a neighbour stands in."""
     decoder: str = ""
@@ -245,6 +246,7 @@ def _pyav_pictures(
     path: str, probe: Probe, wanted: NDArray[np.int64], frame_size: tuple[int, int], tally: DecodeTally
 ) -> Iterator[NDArray[np.uint8]]:
     pictures = read_frames(path, probe, int(wanted[0]), int(wanted[-1]))
+    counted_from = decoded_from(probe, int(wanted[0]))
     before: tuple[int, Any] | None = None
     current: tuple[int, Any] | None = None
     for frame in wanted.tolist():
@@ -252,7 +254,7 @@ def _pyav_pictures(
             before, current = current or before, next(pictures, None)
             if current is None:
                 break
-            tally.frames_decoded += 1
+            tally.frames_decoded += current[0] >= counted_from
         if current is not None and current[0] == frame:
             yield to_rgb(current[1], probe, frame_size)
         else:

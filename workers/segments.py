@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.grid import FrameGrid
-from workers.messages import CLIP_AFTER, GRID_HZ, KEYFRAME_STEP, GridSpan, Presence, Recording
+from workers.messages import CLIP_AFTER, GRID_HZ, KEYFRAME_STEP, GridSpan, Presence, Probe, Recording
 
 CHUNK_FRAMES = 64
 """Grid frames in one chunk; at least a clip, so that two neighbouring chunks hold every clip."""
@@ -198,15 +198,15 @@ def _pieces(
         repeats = 0
         if pieces:
             last = int(grid.frame_indices[pieces[-1].frames.stop - 1])
-            repeats = max(0, last + 1 - _decoded_from(recording, int(grid.frame_indices[frames.first])))
+            repeats = max(0, last + 1 - decoded_from(recording.probe, int(grid.frame_indices[frames.first])))
         pieces.append(Segment(recording, frames, keyframes, clip_reach, repeats))
         first = stop
     return pieces
 
 
-def _decoded_from(recording: Recording, frame: int) -> int:
-    """The frame from which a decoder reads in order to show another."""
-    if not recording.probe.has_frame_times:
+def decoded_from(probe: Probe, frame: int) -> int:
+    """The frame from which a decoder has to read in order to show another."""
+    if not probe.has_frame_times:
         return 0
-    iframes = np.flatnonzero(recording.probe.is_iframe[: frame + 1])
+    iframes = np.flatnonzero(probe.is_iframe[: frame + 1])
     return int(iframes[-1]) if iframes.size else 0

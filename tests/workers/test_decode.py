@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from workers import spans
 from workers.decode import DecodeTally, decode_iframes, decode_span, reads_without_seeks
 from workers.errors import DecodeMismatchError
 from workers.grid import FrameGrid
-from workers.messages import FrameChunk, GridSpan, Probe
+from workers.messages import ArchiveFile, FrameChunk, GridSpan, Presence, Probe, Recording
 from workers.probe import probe_video
 from workers.pyav_reader import to_rgb, upright
+from workers.segments import Segment, plan_segments
 
 WriteVideo = Callable[..., Path]
 ReadNumber = Callable[[NDArray[np.uint8]], int]
@@ -118,6 +120,29 @@ def test_frames_decoded_start_at_the_iframe_before(tmp_path: Path, write_video: 
     tally = DecodeTally()
     decode(path, replace(probe, decoder="pyav"), GridSpan(20, 25), tally=tally)
     assert tally.frames_decoded == 19
+
+
+@pytest.mark.parametrize("name", ["plain.mp4", "no_bframes.mp4", "open.mp4", "stream.ts", "mpeg4.avi"])
+def test_segments_of_a_span_repeat_as_many_frames_as_they_say(
+    tmp_path: Path, write_video: WriteVideo, name: str
+) -> None:
+    path = write_video(tmp_path / name, 140, **CONTAINERS[name])
+    moment = dt.datetime(2025, 11, 3, 6, tzinfo=dt.UTC)
+    file = ArchiveFile("0" * 16, name, str(path), path.stat().st_size, "f", moment)
+    recording = Recording(file, probe_video(path), "a", "b", moment, "path", moment.date())
+    middle = Presence(np.array([[1.0, 4.5]]), "spans", "")
+
+    def frames_decoded(segments: list[Segment]) -> int:
+        tally = DecodeTally()
+        for segment in segments:
+            decode(path, recording.probe, segment.frames, tally=tally)
+        return tally.frames_decoded
+
+    cut = plan_segments(recording, middle, 1.1)
+    assert len(cut) > 2
+    repeats = sum(segment.repeats for segment in cut)
+    assert repeats > 0
+    assert frames_decoded(cut) - repeats == frames_decoded(plan_segments(recording, middle))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])

@@ -50,10 +50,20 @@ class _Job:
     seconds: float
     scene: SceneName | None
     social_boost: float
+    busy_share: float | None
+    keyint_s: float | None
+    frame_height: int
 
     def camera(self) -> Camera:
         return plan_camera(
-            self.seed, self.number, self.recordings, self.seconds, self.scene, self.social_boost
+            self.seed,
+            self.number,
+            self.recordings,
+            self.seconds,
+            self.scene,
+            self.social_boost,
+            self.busy_share,
+            self.keyint_s,
         )
 
 
@@ -72,26 +82,48 @@ def simulate_archive(
     workers: int | None = None,
     videos_per_camera: int = 2,
     social_boost: float = 1.0,
+    busy_share: float | None = None,
+    keyint_s: float | None = None,
+    frame_height: int = FRAME_HEIGHT,
 ) -> SimulatedArchive:
     """Write ``root/archive`` and ``root/truth``; the same arguments give the same pixels and the same truth.
 
     Args:
         root: folder to write below; files of the same names are replaced.
-        videos: recordings in all, 640x360.
+        videos: recordings in all.
         seconds: whole seconds of each.
         seed: of everything; also names the site.
         scene: of all cameras; without it they differ.
         workers: processes that render, all cores by default; 1 renders in this process without Ray.
         videos_per_camera: consecutive recordings of one camera, in which individuals go on.
         social_boost: multiplies social behaviour, for training sets; 1 is nature's share.
+        busy_share: strews episodes with birds over about this share of the time; by default short archives are busy
+            and long ones have a few long episodes.
+        keyint_s: seconds between I-frames of all cameras; by default they differ.
+        frame_height: lines of the videos, 16:9.
 
     Raises:
         ValueError: a number is out of range.
     """
-    cameras = plan_reserve(seed, videos, seconds, scene, videos_per_camera, social_boost)
+    cameras = plan_reserve(
+        seed, videos, seconds, scene, videos_per_camera, social_boost, busy_share, keyint_s
+    )
     site = site_name(seed)
     jobs = [
-        _Job(str(root), site, seed, camera.number, camera.recordings, recording, seconds, scene, social_boost)
+        _Job(
+            str(root),
+            site,
+            seed,
+            camera.number,
+            camera.recordings,
+            recording,
+            seconds,
+            scene,
+            social_boost,
+            busy_share,
+            keyint_s,
+            frame_height,
+        )
         for camera in cameras
         for recording in range(camera.recordings)
     ]
@@ -141,15 +173,15 @@ def _render(job: _Job) -> Tables:
     path = Path(job.root) / "archive" / camera.uri(job.site, job.recording)
     optics = camera.optics
     partial = path.with_suffix(".part")
-    size = (FRAME_HEIGHT, round(FRAME_HEIGHT * ASPECT / 2) * 2)
-    encode_mp4(partial, _frames(camera, job.recording), size, optics.fps, round(optics.fps * optics.keyint_s),
-               optics.crf, optics.b_frames)  # fmt: skip
+    size = (job.frame_height, round(job.frame_height * ASPECT / 2) * 2)
+    frames, keyint = _frames(camera, job.recording, job.frame_height), round(optics.fps * optics.keyint_s)
+    encode_mp4(partial, frames, size, optics.fps, keyint, optics.crf, optics.b_frames)
     partial.replace(path)
     return video_tables(camera, job.site, job.recording)
 
 
-def _frames(camera: Camera, recording: int) -> Iterator[NDArray[np.uint8]]:
-    painter = Painter(camera, FRAME_HEIGHT)
+def _frames(camera: Camera, recording: int, height: int) -> Iterator[NDArray[np.uint8]]:
+    painter = Painter(camera, height)
     start_s = recording * camera.seconds
     for frame in range(round(camera.seconds * camera.optics.fps)):
         yield painter.frame(start_s + frame / camera.optics.fps)

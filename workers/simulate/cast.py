@@ -115,10 +115,23 @@ def gather(
         - ledger.spent_s[FLIGHT]
     )
     birds += _passes(rng, scenery, episodes, total_s, missing_s)
+    birds += [_fly_through(rng, scenery, episode) for episode in episodes if episode.flown]
     return tuple(
         Bird(first_id + k, height, y, plumage(rng, scenery.species, bool(rng.random() < 0.18)), first, track)
         for k, (height, y, first, track) in enumerate(birds)
     )
+
+
+def _fly_through(
+    rng: np.random.Generator, scenery: Scenery, episode: Episode
+) -> tuple[float, float, int, Track]:
+    """One bird that crosses the picture within an episode."""
+    height = float(np.clip(rng.uniform(scenery.far_height, scenery.near_height), SMALLEST_BIRD, 66 / 216))
+    speed = (ASPECT + 1.2 * height) / (episode.stop_s - episode.start_s)
+    altitude, heading = float(rng.uniform(0.08, scenery.horizon + 0.15)), int(rng.choice([-1, 1]))
+    y = scenery.depth_of(height)
+    track = fly_past(rng, height, y, altitude, heading, speed, 0.0)
+    return height, y, round(episode.start_s * STEP_HZ), track
 
 
 def _arrival_steps(track: Track) -> int:

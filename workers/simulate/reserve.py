@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import math
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def present(camera: Camera, time_s: float) -> list[tuple[float, Bird | Mover | R
 
 def plan_reserve(
     seed: int, videos: int, seconds: float, scene: SceneName | None = None, videos_per_camera: int = 2,
-    social_boost: float = 1.0,
+    social_boost: float = 1.0, busy_share: float | None = None, keyint_s: float | None = None,
 ) -> tuple[Camera, ...]:  # fmt: skip
     """The cameras of a reserve that record ``videos`` videos of ``seconds`` (whole) seconds together.
 
@@ -137,8 +138,21 @@ def plan_reserve(
         )
     if social_boost < 0:
         raise ValueError(f"social_boost must not be negative, got {social_boost}")
+    if busy_share is not None and not 0 < busy_share < 1:
+        raise ValueError(f"busy_share must be between 0 and 1, got {busy_share}")
+    if keyint_s is not None and keyint_s <= 0:
+        raise ValueError(f"keyint_s must be positive, got {keyint_s}")
     return tuple(
-        plan_camera(seed, number, min(videos_per_camera, videos - first), seconds, scene, social_boost)
+        plan_camera(
+            seed,
+            number,
+            min(videos_per_camera, videos - first),
+            seconds,
+            scene,
+            social_boost,
+            busy_share,
+            keyint_s,
+        )
         for number, first in enumerate(range(0, videos, videos_per_camera))
     )
 
@@ -150,8 +164,14 @@ def plan_camera(
     seconds: float,
     scene: SceneName | None = None,
     social_boost: float = 1.0,
+    busy_share: float | None = None,
+    keyint_s: float | None = None,
 ) -> Camera:
-    """One camera of a reserve; depends on the seed, its number and the lengths only."""
+    """One camera of a reserve; depends on the seed, its number, the lengths and what is asked for only.
+
+    ``busy_share`` strews short and long episodes with birds over that share of the time; ``keyint_s`` sets the seconds
+    between I-frames, and changes no pixel before they are encoded.
+    """
     rng = np.random.default_rng((seed, number))
     # Scenes are dealt out per reserve, so that ten cameras have each kind in its share.
     dealt = [SCENE_DECK[k] for k in np.random.default_rng((seed, 1)).permutation(len(SCENE_DECK))]
@@ -159,13 +179,15 @@ def plan_camera(
     name = f"cam{number + 1:02d}"
     scenery = choose_scenery(rng, scene)
     optics = choose_optics(rng, scenery, name.upper())
+    if keyint_s is not None:
+        optics = dataclasses.replace(optics, keyint_s=keyint_s)
     low, high = _START_HOURS[scenery.light]
     day = dt.datetime(2025, 11, 1, tzinfo=dt.UTC) + dt.timedelta(
         days=int(np.random.default_rng(seed).integers(90))
     )
     start = day + dt.timedelta(seconds=int(rng.uniform(low, high) * 3600))
     total_s = seconds * recordings
-    episodes = plan_episodes(rng, total_s)
+    episodes = plan_episodes(rng, total_s, busy_share)
     crowd = int(rng.choice(len(_CROWDS), p=_CROWDS)) + 1
     first_id = number * INDIVIDUALS_PER_CAMERA + 1
     birds = gather(rng, scenery, total_s, episodes, crowd, min(seconds, total_s), social_boost, first_id)

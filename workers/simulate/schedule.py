@@ -13,6 +13,10 @@ from workers.simulate.motion import ASPECT
 from workers.simulate.scenery import Scenery
 
 Way = Literal["", "walk", "fly"]
+_EPISODE_S = (2.0, 60.0)
+"""Shortest and longest episode of those that are strewn."""
+_FLOWN_S = 5.0
+"""In shorter ones nobody lands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Episode:
     open_start: bool
     """The birds were there before the first recording."""
     open_stop: bool
+    flown: bool = False
+    """Birds only fly through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,16 @@ class Stay:
     """Slot of its mate."""
 
 
-def plan_episodes(rng: np.random.Generator, total_s: float) -> tuple[Episode, ...]:
-    """Short archives are mostly busy throughout; long ones have long empty stretches."""
+def plan_episodes(
+    rng: np.random.Generator, total_s: float, share: float | None = None
+) -> tuple[Episode, ...]:
+    """Short archives are mostly busy throughout; long ones have long empty stretches.
+
+    With ``share`` episodes of all lengths are strewn over the time, of which they take about that share, coming and
+    going of the birds left out.
+    """
+    if share is not None:
+        return _strewn(rng, total_s, share)
     busy = 0.85 if total_s < 400 else 0.2
     if rng.random() < busy:
         return (Episode(0.0, total_s, True, True),)
@@ -63,6 +77,20 @@ def plan_episodes(rng: np.random.Generator, total_s: float) -> tuple[Episode, ..
     return tuple(episodes)
 
 
+def _strewn(rng: np.random.Generator, total_s: float, share: float) -> tuple[Episode, ...]:
+    low, high = np.log(_EPISODE_S)
+    mean_s = (_EPISODE_S[1] - _EPISODE_S[0]) / (high - low)
+    episodes: list[Episode] = []
+    at = 0.0
+    while True:
+        at += float(rng.uniform(0.4, 1.6)) * mean_s * (1 - share) / share
+        length = float(np.exp(rng.uniform(low, high)))
+        if at + length > total_s:
+            return tuple(episodes) or (Episode(0.4 * total_s, 0.6 * total_s, False, False),)
+        episodes.append(Episode(at, at + length, False, False, length < _FLOWN_S))
+        at += length
+
+
 def plan_stays(
     rng: np.random.Generator, scenery: Scenery, episodes: tuple[Episode, ...], crowd: int, total_s: float,
     switch_s: float,
@@ -70,6 +98,8 @@ def plan_stays(
     """Places and times of all birds on the ground."""
     stays: list[Stay] = []
     for episode in episodes:
+        if episode.flown:
+            continue
         count = crowd if episode.open_start else max(1, int(rng.integers(1, crowd + 1)))
         places = (rng.permutation(count) + rng.uniform(0.2, 0.8, count)) / count
         k = 0

@@ -68,6 +68,14 @@ def test_iframes_lie_as_far_apart_as_the_camera_says(tmp_path: Path):
     assert all(1.0 <= keyint_s <= 10.0 for keyint_s in seen)
 
 
+def test_the_distance_of_iframes_and_the_size_can_be_given(tmp_path: Path):
+    simulate_archive(tmp_path, videos=1, seconds=5, seed=1, workers=1, keyint_s=2.0, frame_height=180)
+    (path,) = (tmp_path / "archive").rglob("*.mp4")
+    assert [time for time, key in packets(path) if key] == pytest.approx([0.0, 2.0, 4.0], abs=1e-4)
+    with av.open(str(path)) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (320, 180)
+
+
 def test_every_table_names_the_videos_that_are_there(tiny: Path):
     uris = {p.relative_to(tiny / "archive").as_posix() for p in (tiny / "archive").rglob("*.mp4")}
     with (tiny / "truth" / "boxes.csv").open() as file:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from workers.simulate.reserve import Painter, plan_camera, plan_reserve
-from workers.simulate.truth import boxes_at
+from workers.simulate.truth import boxes_at, presence_of, visible_steps
 
 
 def test_the_same_seed_paints_the_same_pixels():
@@ -93,3 +93,23 @@ def test_long_recordings_are_mostly_empty():
             minutes[max(0, bird.first_step // 1800) : min(30, stop // 1800 + 1)] = True
         assert minutes.any()
     assert sum(len(c.birds) > 0 and c.birds[0].first_step > 0 for c in quiet) >= 2
+
+
+def test_visits_can_be_strewn_over_a_share_of_the_time():
+    shares, shortest = [], []
+    for number in range(4):
+        camera = plan_camera(3, number, 2, 150, busy_share=0.2)
+        spans = presence_of(
+            camera, {bird.individual_id: visible_steps(camera, bird) for bird in camera.birds}
+        )
+        shares.append(sum(stop - start for start, stop in spans) / camera.total_s)
+        shortest += [stop - start for start, stop in spans]
+    assert 0.12 < np.mean(shares) < 0.4
+    assert 1.5 < min(shortest) < 5.0
+    assert max(shortest) < 120.0
+
+
+def test_iframes_change_no_pixel_and_no_bird():
+    plain, sparse = plan_camera(4, 0, 1, 20), plan_camera(4, 0, 1, 20, keyint_s=7.0)
+    assert sparse.optics.keyint_s == 7.0
+    assert np.array_equal(Painter(plain, 90).frame(3.0), Painter(sparse, 90).frame(3.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
@@ -17,7 +17,7 @@ from workers.probe import open_container, video_stream
 
 
 def decode_iframes(
-    path: str, probe: Probe, frame_size: tuple[int, int]
+    path: str, probe: Probe, frame_size: tuple[int, int], wanted: Collection[int] | None = None
 ) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Decode the I-frames alone, in order.
 
@@ -25,6 +25,7 @@ def decode_iframes(
         path: the file.
         probe: what the demuxer said about it.
         frame_size: height and width of the pictures in pixels, as displayed.
+        wanted: indices in the video of those to decode; by default all.
 
     Yields:
         Index of the frame in the video, its time in seconds from the start, RGB pixels ``(H, W, 3)``.
@@ -39,7 +40,7 @@ def decode_iframes(
         context.thread_count = 1
         # Not stream.discard: with it the MP4 demuxer was seen to give I-frames the times of other frames.
         for index, packet in _keys(container.demux(stream), stream, probe):
-            if index is None or not probe.is_iframe[index]:
+            if index is None or not probe.is_iframe[index] or (wanted is not None and index not in wanted):
                 continue
             # Each alone: in a row they are taken for frames of one group, and come out in another order.
             pictures = list(_pictures([packet, None], context))

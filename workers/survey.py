@@ -27,12 +27,15 @@ SEEK_SHARE = 0.25
 MAX_IFRAME_GAP_S = 2.0 / 0.99
 """Of visits of 2 s 1 % begin and end between I-frames this far apart, and more where they are further apart."""
 GAP_ROUNDING_S = 1e-6
-MARGIN_S = 0.5
-"""Spans reach this much beyond the empty I-frames around them: an animal at the border is hard to see."""
+MARGIN_S = 0.2
+"""Spans reach this much beyond the empty I-frames around them: an animal at the border is hard to see. With rounding to
+keyframes and the reach of a clip this stays below a second, so that of groups that long no second one is decoded."""
 MAX_HOLE_S = 1.5
 """Shorter holes between spans are closed."""
-LEARNED_STEP_S = 4.0
-"""A learned detector looks for animals at rest at I-frames this far apart, where nothing moves."""
+LEARNED_STEP_S = 8.0
+"""A learned detector looks for animals at rest at I-frames this far apart, where nothing moves: for those that were
+there when the plate was made, and so are there for long; motion sees the others. Where one of two looks finds some,
+they are there between the two."""
 MAX_FREEZE_S, FREEZE_FRAMES = 2.0, 4
 """Longer without a frame, and than so many usual steps between frames: the camera recorded nothing."""
 WHOLE_SHARE = 0.98
@@ -123,7 +126,7 @@ def _survey(
     if not plates:
         return _whole(recording, "there is no background plate to compare with")
     try:
-        times_s, present = _look(recording, plates, frame_size, detector)
+        times_s, present = _look(recording, plates, frame_size, detector, max_iframe_gap_s)
     except UnreadableVideoError as error:
         return _whole(recording, f"the I-frames cannot be read: {error.reason}")
     return presence_from_iframes(times_s, present, recording.probe.duration_s, max_iframe_gap_s)
@@ -183,25 +186,82 @@ def _merge(starts: NDArray[np.float64], stops: NDArray[np.float64]) -> NDArray[n
 
 
 def _look(
-    recording: Recording, plates: tuple[Plate, ...], frame_size: tuple[int, int], detector: Detector | None
+    recording: Recording,
+    plates: tuple[Plate, ...],
+    frame_size: tuple[int, int],
+    detector: Detector | None,
+    max_iframe_gap_s: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Time of each I-frame, and whether something is in it."""
+    """Times of the I-frames that were looked at, and whether something is in them.
+
+    First those that are just near enough to each other, then those between one with something in it and an empty one.
+    """
+    iframes = np.flatnonzero(recording.probe.is_iframe)
+    iframes_s = recording.probe.times_s[iframes]
+    coarse = near_enough(iframes_s, max_iframe_gap_s)
+    times_s, moving, resting = _look_at(recording, plates, frame_size, detector, iframes[coarse])
+    present = moving | resting
+    after = np.searchsorted(times_s, iframes_s)
+    inner = np.isin(iframes, iframes[coarse], invert=True) & (after > 0) & (after < times_s.size)
+    inner[inner] = present[after[inner] - 1] != present[after[inner]]
+    if not inner.any():
+        return times_s, present
+    motion, _ = _ways_to_look(detector)
+    with suppress(UnreadableVideoError):  # not one of them can be read: the spans reach over them
+        finer_s, moving, _ = _look_at(recording, plates, frame_size, motion, iframes[inner])
+        beside = np.searchsorted(times_s, finer_s)
+        present = np.concatenate([present, moving | (resting[beside - 1] & resting[beside])])
+        times_s = np.concatenate([times_s, finer_s])
+    order = np.argsort(times_s, kind="stable")
+    return times_s[order], present[order]
+
+
+def _look_at(
+    recording: Recording,
+    plates: tuple[Plate, ...],
+    frame_size: tuple[int, int],
+    detector: Detector | None,
+    wanted: NDArray[np.intp],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Time of each of some I-frames that can be read, whether something moves in it, and whether something rests."""
     motion, look_at_rest = _ways_to_look(detector)
     times: list[float] = []
-    present: list[bool] = []
-    next_look_s = 0.0
-    resting = False
-    for batch in _batches(recording, frame_size):
+    moves: list[bool] = []
+    looks: list[int] = []
+    found_at_rest: list[bool] = []
+    for batch in _batches(recording, frame_size, wanted):
         found = motion.detect(batch, plates)
         for i, boxes in enumerate(found):
-            time_s, moving = float(batch.times_s[i]), boxes.score.size > 0
-            if look_at_rest is not None and time_s >= next_look_s and not moving:
+            times.append(float(batch.times_s[i]))
+            moves.append(boxes.score.size > 0)
+            is_due = not looks or times[-1] >= times[looks[-1]] + LEARNED_STEP_S
+            if look_at_rest is not None and is_due and not moves[-1]:
                 one = Keyframes(batch.video_id, batch.times_s[i : i + 1], batch.frames[i : i + 1])
-                resting = _any(look_at_rest(one))
-                next_look_s = time_s + LEARNED_STEP_S
-            times.append(time_s)
-            present.append(moving or resting)
-    return np.array(times), np.array(present)
+                looks.append(len(times) - 1)
+                found_at_rest.append(_any(look_at_rest(one)))
+    return np.array(times), np.array(moves, np.bool_), _between_looks(looks, found_at_rest, len(times))
+
+
+def _between_looks(looks: list[int], found: list[bool], count: int) -> NDArray[np.bool_]:
+    """Whether something was found in the look before or the one after, at each of ``count`` places."""
+    if not looks:
+        return np.zeros(count, np.bool_)
+    places, last = np.arange(count), len(looks) - 1
+    before = (np.searchsorted(looks, places, side="right") - 1).clip(min=0)
+    after = np.searchsorted(looks, places).clip(max=last)
+    at_rest: NDArray[np.bool_] = np.array(found, np.bool_)[before] | np.array(found, np.bool_)[after]
+    return at_rest
+
+
+def near_enough(times_s: NDArray[np.float64], max_gap_s: float) -> NDArray[np.intp]:
+    """As few of some moments as may be, first and last included, none further from the next than is allowed; where
+    two neighbours are, both.
+    """
+    chosen = [0]
+    while chosen[-1] < times_s.size - 1:
+        reach = times_s[chosen[-1]] + max_gap_s + GAP_ROUNDING_S
+        chosen.append(max(chosen[-1] + 1, int(np.searchsorted(times_s, reach, side="right")) - 1))
+    return np.array(chosen, np.intp)
 
 
 def _ways_to_look(
@@ -219,8 +279,10 @@ def _any(found: list[Boxes]) -> bool:
     return any(boxes.score.size > 0 for boxes in found)
 
 
-def _batches(recording: Recording, frame_size: tuple[int, int]) -> Iterator[Keyframes]:
-    iframes = decode_iframes(recording.file.path, recording.probe, frame_size)
+def _batches(
+    recording: Recording, frame_size: tuple[int, int], wanted: NDArray[np.intp]
+) -> Iterator[Keyframes]:
+    iframes = decode_iframes(recording.file.path, recording.probe, frame_size, frozenset(wanted.tolist()))
     while batch := list(islice(iframes, _BATCH)):
         times_s = np.array([time_s for _, time_s, _ in batch])
         yield Keyframes(recording.file.video_id, times_s, np.stack([frame for _, _, frame in batch]))

@@ -275,7 +275,7 @@ def rows_of(one: Skipping, where: str) -> dict[str, float]:
         f"{where}: decoding the spans, time against decoding all": statistics.median(one.spans.cpu_s)
         / full_s,
         f"{where}: plates, once for a camera-day, time against decoding all": one.plates.cpu_s[0] / full_s,
-        f"{where}: bird-time outside the spans, % (goal at most 1)": 100 * one.lost / one.boxes,
+        f"{where}: bird-time outside the spans, % (goal at most 1)": 100 * one.lost / max(1, one.boxes),
         f"{where}: frames decoded against those needed (goal at most 1.03)": one.frames / one.needed,
         f"{where}: share of the time decoded only since I-frames are too far apart": one.blind_s
         / one.video_s,

@@ -32,10 +32,11 @@ MARGIN_S = 0.2
 keyframes and the reach of a clip this stays below a second, so that of groups that long no second one is decoded."""
 MAX_HOLE_S = 1.5
 """Shorter holes between spans are closed."""
-LEARNED_STEP_S = 8.0
+LEARNED_STEP_S, STILL_STEP_S = 8.0, 30.0
 """A learned detector looks for animals at rest at I-frames this far apart, where nothing moves: for those that were
-there when the plate was made, and so are there for long; motion sees the others. Where one of two looks finds some,
-they are there between the two."""
+there when the plate was made, and so are there for long; motion sees the others. Where it found none, and nothing has
+moved since, it looks after the longer time. Where one of two looks finds some, they are there between the two,
+but not before anything else moved."""
 MAX_FREEZE_S, FREEZE_FRAMES = 2.0, 4
 """Longer without a frame, and than so many usual steps between frames: the camera recorded nothing."""
 WHOLE_SHARE = 0.98
@@ -234,22 +235,28 @@ def _look_at(
         for i, boxes in enumerate(found):
             times.append(float(batch.times_s[i]))
             moves.append(boxes.score.size > 0)
-            is_due = not looks or times[-1] >= times[looks[-1]] + LEARNED_STEP_S
+            is_still = bool(looks) and not found_at_rest[-1] and not any(moves[looks[-1] :])
+            step_s = STILL_STEP_S if is_still else LEARNED_STEP_S
+            is_due = not looks or times[-1] >= times[looks[-1]] + step_s
             if look_at_rest is not None and is_due and not moves[-1]:
                 one = Keyframes(batch.video_id, batch.times_s[i : i + 1], batch.frames[i : i + 1])
                 looks.append(len(times) - 1)
                 found_at_rest.append(_any(look_at_rest(one)))
-    return np.array(times), np.array(moves, np.bool_), _between_looks(looks, found_at_rest, len(times))
+    moving = np.array(moves, np.bool_)
+    return np.array(times), moving, _at_rest(looks, found_at_rest, moving)
 
 
-def _between_looks(looks: list[int], found: list[bool], count: int) -> NDArray[np.bool_]:
-    """Whether something was found in the look before or the one after, at each of ``count`` places."""
-    if not looks:
-        return np.zeros(count, np.bool_)
-    places, last = np.arange(count), len(looks) - 1
-    before = (np.searchsorted(looks, places, side="right") - 1).clip(min=0)
-    after = np.searchsorted(looks, places).clip(max=last)
-    at_rest: NDArray[np.bool_] = np.array(found, np.bool_)[before] | np.array(found, np.bool_)[after]
+def _at_rest(looks: list[int], found: list[bool], moving: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where something rests: from a look that finds it to the next, and back to the one before or to where something
+    moved last.
+    """
+    at_rest = np.zeros(moving.size, np.bool_)
+    for number, look in enumerate(looks):
+        if found[number]:
+            first = looks[number - 1] + 1 if number else 0
+            moved = np.flatnonzero(moving[first:look])
+            first += int(moved[-1]) + 1 if moved.size else 0
+            at_rest[first : [*looks, moving.size][number + 1]] = True
     return at_rest
 
 

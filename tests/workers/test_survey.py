@@ -23,6 +23,7 @@ from workers.probe import probe_video
 from workers.pyav_reader import decode_iframes, read_frames, to_rgb
 from workers.survey import (
     MARGIN_S,
+    _at_rest,
     camera_day_plates,
     near_enough,
     presence_from_iframes,
@@ -208,13 +209,25 @@ def test_damaged_iframes_mean_that_the_decoder_decides(visited: Recording, tmp_p
 def test_an_animal_at_rest_is_present_if_a_learned_detector_sees_it(
     visited: Recording, combined: bool
 ) -> None:
-    learned = Still(30.0, 50.0)
+    learned = Still(28.0, 50.0)
     detector: Detector = CombinedDetector(learned, MotionDetector()) if combined else learned
     plates = camera_day_plates([visited], SIZE)
     presence = survey_video(visited, plates, SIZE, detector)
-    # Where nothing moves it is asked every 8 s; what it finds at 36 s is taken to be there after 28 s.
-    assert learned.asked_s == pytest.approx([0.0, 10.0, 18.0, 28.0, 36.0], abs=1e-3)
-    assert presence.spans_s[-1] == pytest.approx([28.8, 40.0])
+    # Visits are from 6 to 9.5 s and from 20 to 27 s. It is asked first, after each visit, and 8 s after it found some.
+    assert learned.asked_s == pytest.approx([0.0, 10.0, 28.0, 36.0], abs=1e-3)
+    assert presence.spans_s[-1] == pytest.approx([18.8, 40.0])
+    nobody = Still(100.0, 200.0)
+    survey_video(visited, plates, SIZE, nobody)
+    assert nobody.asked_s == pytest.approx([0.0, 10.0, 28.0], abs=1e-3)  # then not within half a minute
+
+
+def test_what_a_later_look_finds_was_there_since_anything_moved_or_the_look_before() -> None:
+    still = np.zeros(8, np.bool_)
+    assert _at_rest([0, 4], [False, True], still).tolist() == [False] + [True] * 7
+    assert _at_rest([0, 4], [True, False], still).tolist() == [True] * 4 + [False] * 4
+    moved = np.arange(8) == 2
+    assert _at_rest([0, 4], [False, True], moved).tolist() == [False] * 3 + [True] * 5
+    assert not _at_rest([], [], still).any()
 
 
 def test_iframes_nearer_than_needed_are_looked_at_only_beside_something(

@@ -7,37 +7,18 @@ the calm seconds before and after, so the two are compared across the whole enco
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.association import Floats
+from workers.doubts import Doubts, EncounterSettings, RowNumbers, find_doubts
 from workers.tracklets import NO_TRACK, Rows, unit_rows
 
-RowNumbers = NDArray[np.int64]
 FORESIGHT_S = 3.0
 """A bird that walks is expected to go on for this long."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncounterSettings:
-    """What an encounter is and when its outcome is put right."""
-
-    near_lengths: float = 0.8
-    """A bird whose boxes fail this close to another, in body lengths, is hidden by it, or hides it."""
-    hidden_keyframes: int = 1
-    """So many keyframes must lack its box."""
-    pause_s: float = 2.0
-    """Encounters of the same two within this time are one."""
-    calm_s: float = 10.0
-    """Time after, and up to three times as long before, from which a bird is known."""
-    least_boxes: int = 4
-    """With fewer calm boxes in that time nothing is decided."""
-    most_boxes: int = 40
-    """As many calm boxes are looked at, the nearest in time."""
-    margin: float = 0.1
-    """By how much the exchanged identities must fit better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,77 +51,96 @@ def settle_encounters(
     """Exchange the identities of two tracks from an encounter on, where they fit better that way.
 
     ``doubtful`` ``(P, 2)`` are the pairs of rows whose links could as well have been exchanged: encounters
-    are where two tracks have such rows. They are settled in the order in which they end, each with what the
-    earlier ones decided. Returns the new labels ``(N,)``; labels of fixed rows do not change.
+    are where two tracks have such rows, where one was hidden beside the other, or began or ended there. They are
+    settled in the order in which they end, each with what the earlier ones decided, and then looked at again with
+    what the later ones decided. Returns the new labels ``(N,)``; labels of fixed rows do not change.
     """
-    doubtful = doubtful[(labels[doubtful] != NO_TRACK).all(axis=1)]
-    doubtful = doubtful[labels[doubtful[:, 0]] != labels[doubtful[:, 1]]]
-    hidden, hidden_from_s, hidden_until_s = _hidden_pairs(rows, labels, settings)
-    pairs = np.concatenate([doubtful, hidden])
-    if not len(pairs):
+    doubts = find_doubts(rows, labels, doubtful, settings)
+    if not len(doubts.pairs):
         return labels
-    calm = np.ones(len(labels), np.bool_)
-    calm[pairs.ravel()] = False
-    doubtful_s = rows.time_s[doubtful[:, 0]]
-    encounters = _encounters(
-        np.sort(labels[pairs], axis=1),
-        np.concatenate([doubtful_s, hidden_from_s]),
-        np.concatenate([doubtful_s, hidden_until_s]),
-        settings.pause_s,
-    )
-    order = np.argsort(labels, kind="stable").astype(np.int64)
-    name, first = np.unique(labels[order], return_index=True)
-    linked = dict(zip(name.tolist(), np.split(order, first[1:]), strict=True))
-    settled = dict(linked)
-    identity = {label: label for label in linked}
-    free_s = float(rows.time_s[rows.fixed == NO_TRACK].min(initial=np.inf))
+    identities = _Identities(rows, labels, doubts.pairs, settings)
+    encounters = _encounters(labels, doubts, settings.pause_s)
     for encounter in encounters:
-        a, b = (identity[track] for track in encounter.tracks)
-        before = [_known_before(rows, settled[label], calm, encounter.start_s, settings) for label in (a, b)]
-        after = [
-            _known_after(rows, linked[track], calm, encounter.end_s, settings) for track in encounter.tracks
-        ]
-        if _fits_better_exchanged(before, after, settings.margin):
-            middle_s = max(0.5 * (encounter.start_s + encounter.end_s), free_s)
-            settled[a], settled[b] = _exchanged(rows.time_s, settled[a], settled[b], middle_s)
-            identity[encounter.tracks[0]], identity[encounter.tracks[1]] = b, a
-    result = labels.copy()
-    for label, members in settled.items():
-        result[members] = label
-    return result
+        identities.settle(encounter)
+    for _ in range(settings.most_reviews):
+        if not sum(identities.review(encounter) for encounter in encounters):
+            break
+    return identities.owner
 
 
-def _hidden_pairs(
-    rows: Rows, labels: NDArray[np.int64], settings: EncounterSettings
-) -> tuple[RowNumbers, Floats, Floats]:
-    """Boxes beside which a track was lost or came back, with the start and the end of its absence.
+class _Identities:
+    """Which rows each individual has, as far as the encounters are settled."""
 
-    Where two birds give a single box, the tracker lets one of them keep it and loses the other: which one
-    is as doubtful as any link. Returns pairs of rows of one keyframe ``(P, 2)`` and times ``(P,)``.
-    """
-    order = np.argsort(labels, kind="stable")
-    order = order[labels[order] != NO_TRACK]
-    last, next_ = order[:-1], order[1:]
-    longer_s = (settings.hidden_keyframes + 0.5) * rows.step_s
-    absent = (labels[last] == labels[next_]) & (rows.time_s[next_] - rows.time_s[last] > longer_s)
-    last, next_ = last[absent], next_[absent]
-    edge, start_s = np.concatenate([last, next_]), np.tile(rows.time_s[last], 2)
-    end_s = np.tile(rows.time_s[next_], 2)
-    low = np.searchsorted(rows.time_s, rows.time_s[edge], side="left")
-    count = np.searchsorted(rows.time_s, rows.time_s[edge], side="right") - low
-    which = np.repeat(np.arange(len(edge)), count)
-    other = np.repeat(low, count) + np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
-    gap = rows.xy[other] - rows.xy[edge[which]]
-    reach = settings.near_lengths * np.maximum(rows.size[other], rows.size[edge[which]])
-    near = (labels[other] != labels[edge[which]]) & (labels[other] != NO_TRACK) & (np.hypot(*gap.T) < reach)
-    pairs = np.stack([edge[which[near]], other[near]], axis=1).astype(np.int64)
-    return pairs, start_s[which[near]], end_s[which[near]]
+    def __init__(
+        self, rows: Rows, labels: NDArray[np.int64], doubts: RowNumbers, settings: EncounterSettings
+    ) -> None:
+        self.rows = rows
+        self.settings = settings
+        self.wider = dataclasses.replace(settings, calm_s=settings.review_s, most_boxes=settings.review_boxes)
+        self.owner = labels.copy()
+        self.calm = np.ones(len(labels), np.bool_)
+        self.calm[doubts.ravel()] = False
+        order = np.argsort(labels, kind="stable").astype(np.int64)
+        name, first = np.unique(labels[order], return_index=True)
+        self.linked = dict(zip(name.tolist(), np.split(order, first[1:]), strict=True))
+        self.settled = dict(self.linked)
+        self.identity = {label: label for label in self.linked}
+        self.free_s = float(rows.time_s[rows.fixed == NO_TRACK].min(initial=np.inf))
+
+    def settle(self, encounter: _Encounter) -> None:
+        """Decide whose the two tracks are that leave an encounter, when all that ended before it are settled."""
+        a, b = (self.identity[track] for track in encounter.tracks)
+        before = [self._before(self.settled[label], encounter, self.settings) for label in (a, b)]
+        after = [self._after(self.linked[track], encounter, self.settings) for track in encounter.tracks]
+        if _fits_better_exchanged(before, after, self.settings):
+            self._exchange(a, b, encounter)
+            self.identity[encounter.tracks[0]], self.identity[encounter.tracks[1]] = b, a
+
+    def review(self, encounter: _Encounter) -> bool:
+        """Decide it again, from what the two have before and after it by now; whether that changed anything."""
+        found = [self._owner_after(track, encounter.end_s) for track in encounter.tracks]
+        if found[0] == found[1] or None in found:
+            return False
+        a, b = (label for label in found if label is not None)
+        before = [self._before(self.settled[label], encounter, self.wider) for label in (a, b)]
+        after = [self._after(self.settled[label], encounter, self.wider) for label in (a, b)]
+        if None in before or None in after or not _fits_better_exchanged(before, after, self.wider):
+            return False
+        self._exchange(a, b, encounter)
+        return True
+
+    def _owner_after(self, track: int, time_s: float) -> int | None:
+        members = self.linked[track]
+        place = int(np.searchsorted(self.rows.time_s[members], time_s, side="right"))
+        return int(self.owner[members[place]]) if place < len(members) else None
+
+    def _exchange(self, a: int, b: int, encounter: _Encounter) -> None:
+        from_s = max(0.5 * (encounter.start_s + encounter.end_s), self.free_s)
+        exchanged = _exchanged(self.rows.time_s, self.settled[a], self.settled[b], from_s)
+        for label, members in zip((a, b), exchanged, strict=True):
+            self.settled[label] = members
+            self.owner[members] = label
+
+    def _before(
+        self, members: RowNumbers, encounter: _Encounter, settings: EncounterSettings
+    ) -> _Portrait | None:
+        earliest_s = encounter.start_s - 3.0 * settings.calm_s
+        low, high = np.searchsorted(self.rows.time_s[members], [earliest_s, encounter.start_s])
+        chosen = members[low:high]
+        return _portrait(self.rows, chosen[self.calm[chosen]][::-1], settings)
+
+    def _after(
+        self, members: RowNumbers, encounter: _Encounter, settings: EncounterSettings
+    ) -> _Portrait | None:
+        span_s = [encounter.end_s, encounter.end_s + settings.calm_s]
+        low, high = np.searchsorted(self.rows.time_s[members], span_s, side="right")
+        chosen = members[low:high]
+        return _portrait(self.rows, chosen[self.calm[chosen]], settings)
 
 
-def _encounters(
-    tracks: NDArray[np.int64], start_s: Floats, end_s: Floats, pause_s: float
-) -> list[_Encounter]:
-    """Join the doubts about the same two tracks ``(P, 2)`` that follow closely; by their end."""
+def _encounters(labels: NDArray[np.int64], doubts: Doubts, pause_s: float) -> list[_Encounter]:
+    """Join the doubts about the same two tracks that follow closely; by their end."""
+    tracks, start_s, end_s = np.sort(labels[doubts.pairs], axis=1), doubts.start_s, doubts.end_s
     joined: list[_Encounter] = []
     for k in np.lexsort((start_s, tracks[:, 1], tracks[:, 0])).tolist():
         pair, start, end = (int(tracks[k, 0]), int(tracks[k, 1])), float(start_s[k]), float(end_s[k])
@@ -149,22 +149,6 @@ def _encounters(
         else:
             joined.append(_Encounter(end, start, pair))
     return sorted(joined, key=lambda encounter: (encounter.end_s, encounter.start_s, encounter.tracks))
-
-
-def _known_before(
-    rows: Rows, members: RowNumbers, calm: NDArray[np.bool_], time_s: float, settings: EncounterSettings
-) -> _Portrait | None:
-    low, high = np.searchsorted(rows.time_s[members], [time_s - 3.0 * settings.calm_s, time_s])
-    chosen = members[low:high]
-    return _portrait(rows, chosen[calm[chosen]][::-1], settings)
-
-
-def _known_after(
-    rows: Rows, members: RowNumbers, calm: NDArray[np.bool_], time_s: float, settings: EncounterSettings
-) -> _Portrait | None:
-    low, high = np.searchsorted(rows.time_s[members], [time_s, time_s + settings.calm_s], side="right")
-    chosen = members[low:high]
-    return _portrait(rows, chosen[calm[chosen]], settings)
 
 
 def _portrait(rows: Rows, chosen: RowNumbers, settings: EncounterSettings) -> _Portrait | None:
@@ -180,15 +164,28 @@ def _portrait(rows: Rows, chosen: RowNumbers, settings: EncounterSettings) -> _P
 
 
 def _fits_better_exchanged(
-    before: list[_Portrait | None], after: list[_Portrait | None], margin: float
+    before: list[_Portrait | None], after: list[_Portrait | None], settings: EncounterSettings
 ) -> bool:
-    first, second = before
-    then_first, then_second = after
-    if first is None or second is None or then_first is None or then_second is None:
+    """Whether the tracks fit better exchanged, or, where one came and the other went, as those of a single bird.
+
+    Where it is a single bird that decides, its error is not evened out by the other's: it has to fit better by twice
+    the margin.
+    """
+    unknown = [portrait is None for portrait in (*before, *after)]
+    one_came_and_one_went = unknown in ([False, True, True, False], [True, False, False, True])
+    if sum(unknown) > 1 and not one_came_and_one_went:
         return False
-    kept = _unlike(first, then_first) + _unlike(second, then_second)
-    exchanged = _unlike(first, then_second) + _unlike(second, then_first)
+    kept = _cost(before[0], after[0], settings) + _cost(before[1], after[1], settings)
+    exchanged = _cost(before[0], after[1], settings) + _cost(before[1], after[0], settings)
+    margin = settings.margin if sum(unknown) != 1 else 2.0 * settings.margin
     return exchanged + margin < kept
+
+
+def _cost(before: _Portrait | None, after: _Portrait | None, settings: EncounterSettings) -> float:
+    """What it costs that these are one bird; where one is not known, that the other is not seen beyond."""
+    if before is None or after is None:
+        return 0.0 if before is after else settings.stranger
+    return _unlike(before, after)
 
 
 def _unlike(before: _Portrait, after: _Portrait) -> float:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from storage.records import EMBEDDING_SIZE, DetectionColumns, IndividualRecord, TrackRecord
 from workers.association import Floats, find_duplicates
-from workers.encounters import EncounterSettings, settle_encounters
+from workers.doubts import EncounterSettings
+from workers.encounters import settle_encounters
 from workers.messages import GRID_HZ, KEYFRAME_STEP
 from workers.stitch import StitchSettings, stitch
 from workers.tracklets import NO_TRACK, LinkSettings, Rows, link_tracklets

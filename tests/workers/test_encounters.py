@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from workers.encounters import EncounterSettings, settle_encounters
+from workers.doubts import EncounterSettings
+from workers.encounters import settle_encounters
 from workers.tracklets import NO_TRACK, Rows
 
 STEP_S = 4 / 15
@@ -127,3 +128,75 @@ def test_one_that_was_hidden_is_known_again_when_the_other_took_its_track() -> N
     apart = np.abs(merged.time_s - 20.0) > 1.0
     assert settled[apart].tolist() == right[apart].tolist()
     assert settle_encounters(merged, right, nothing, SETTINGS)[apart].tolist() == right[apart].tolist()
+
+
+def passed_by(*, plumage_after: int) -> tuple[Rows, NDArray[np.int64], NDArray[np.int64]]:
+    """Bird 0 rests; bird 1 comes from the left and passes it, faster than most, between 19.5 and 20.5 s.
+
+    Returns the boxes, whom each one shows, and what a tracker says that lets bird 0's track go on with bird 1, and
+    begins a third one where bird 0 is seen again. ``plumage_after`` is what rests there then.
+    """
+    rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
+    x = np.where(who == 0, 1.0, 1.0 + 0.8 * (rows.time_s - 20.0))
+    moved = dataclasses.replace(rows, xy=np.stack([x, rows.xy[:, 1]], axis=1))
+    look = moved.look.copy()
+    look[(who == 0) & (rows.time_s > 20.0)] = np.eye(4, 64, dtype=np.int8)[plumage_after] * 100 + 20
+    moved = dataclasses.replace(moved, look=look)
+    in_view = (who == 0) | (np.abs(rows.time_s - 20.0) < 1.2)
+    missed = (who == 0) & (np.abs(rows.time_s - 20.0) < 0.2)
+    seen = in_view & ~missed
+    labels = np.where(rows.time_s < 20.0, who, np.where(who == 0, 2, 0))
+    return some_of(moved, seen), who[seen], labels[seen]
+
+
+def test_a_bird_whose_track_another_one_took_along_gets_it_back() -> None:
+    rows, who, labels = passed_by(plumage_after=1)
+    settled = settle_encounters(rows, labels, np.zeros((0, 2), np.int64), SETTINGS)
+    assert set(settled[who == 0].tolist()) == {0}
+
+
+def test_another_bird_at_the_place_of_one_that_left_does_not_get_its_track() -> None:
+    rows, who, labels = passed_by(plumage_after=3)
+    settled = settle_encounters(rows, labels, np.zeros((0, 2), np.int64), SETTINGS)
+    assert set(settled[(who == 0) & (rows.time_s < 20.0)].tolist()) == {0}
+    assert set(settled[(who == 0) & (rows.time_s > 20.0)].tolist()) == {2}
+
+
+def test_where_one_is_known_only_from_after_the_encounter_the_other_one_decides() -> None:
+    rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
+    came = (who == 0) | (rows.time_s > 19.9)  # bird 1 comes out from behind bird 0
+    rows, right, wrong = some_of(rows, came), who[came], mixed_up(who, rows)[came]
+    together = np.flatnonzero(np.diff(rows.time_s) == 0)
+    near = together[np.abs(rows.time_s[together] - 20.0) < 1.0]
+    for labels in (wrong, right):
+        settled = settle_encounters(rows, labels, np.stack([near, near + 1], axis=1), SETTINGS)
+        assert settled[rows.time_s > 21.0].tolist() == right[rows.time_s > 21.0].tolist()
+        assert settled[rows.time_s < 19.0].tolist() == right[rows.time_s < 19.0].tolist()
+
+
+def test_what_is_seen_long_after_an_encounter_decides_where_the_next_seconds_do_not() -> None:
+    rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
+    look = rows.look.copy()
+    look[(rows.time_s > 20.0) & (rows.time_s < 32.0)] = np.eye(4, 64, dtype=np.int8)[3] * 100 + 20
+    shaded = dataclasses.replace(rows, look=look)  # for 12 s both stand in the shade and look the same
+    wrong, later = mixed_up(who, rows), rows.time_s > 22.0
+    hasty = dataclasses.replace(SETTINGS, most_reviews=0)
+    assert settle_encounters(shaded, wrong, doubtful(rows), hasty)[later].tolist() == wrong[later].tolist()
+    assert settle(shaded, wrong)[later].tolist() == who[later].tolist()
+    assert settle(shaded, who).tolist() == who.tolist()
+
+
+def test_a_single_bird_that_decides_has_to_fit_better_by_twice_the_margin() -> None:
+    # The plumages differ by 0.25: enough for two birds, of which each fits better, and not for one of them.
+    rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
+    came = (who == 0) | (rows.time_s > 19.9)
+    unsure = dataclasses.replace(SETTINGS, margin=0.2)
+    later = rows.time_s > 21.0
+    wrong = mixed_up(who, rows)
+    both = settle_encounters(rows, wrong, doubtful(rows), unsure)
+    assert both[later].tolist() == who[later].tolist()
+    rows, wrong, later = some_of(rows, came), wrong[came], later[came]
+    together = np.flatnonzero(np.diff(rows.time_s) == 0)
+    near = together[np.abs(rows.time_s[together] - 20.0) < 1.0]
+    one = settle_encounters(rows, wrong, np.stack([near, near + 1], axis=1), unsure)
+    assert one[later].tolist() == wrong[later].tolist()

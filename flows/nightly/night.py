@@ -23,21 +23,21 @@ from flows.nightly.plan import (
     quarantined_record,
     stored_day,
 )
+from flows.nightly.pool import RunActors
 from flows.nightly.progress import Progress
 from flows.nightly.stages import StageClock, Work
+from flows.nightly.surveying import survey_day
 from flows.quiet import notice
 from storage.catalog import check_pin, pin_or_check, video_details, video_of
 from storage.layout import CameraDay
 from storage.lease import check_lease
 from storage.parquet import Footer
-from storage.plates import PlateRecord
 from storage.records import VideoRecord
 from workers.derive import DeriveJob
-from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError, UnstableClusterError
+from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError
 from workers.messages import (
     MIN_BEHAVIOUR_FPS,
     ArchiveFile,
-    Plate,
     Presence,
     Probe,
     Quarantined,
@@ -79,16 +79,12 @@ class Night:
         """Segments more than spans."""
         self.blind_videos = 0
         """Of which nothing, or not everything that is empty, could be skipped, since I-frames are too far apart."""
-        self.device = ""
-        """Of the inference actors; empty before they are started."""
         self.failures = Failures()
         self._failed: dict[CameraDay, list[VideoRecord]] = {}
         self._tried_in_runs = dict(self.lookup.tried_in_runs)
         self._days = threading.BoundedSemaphore(context.settings.camera_days_at_once)
         self._lock = threading.Lock()
-        self._actors: list[Any] = []
-        self._awaited: list[Any] = []
-        """Those of which it is known that they have their weights."""
+        self._actors = RunActors(context, self.clock)
         self._cpus = 1
         self.days_to_score = 0
         """Camera-days that have videos to score; known once the run begins."""
@@ -125,6 +121,11 @@ class Night:
         return {"decode": decoding, "detect": self.actor_count, "infer": self.actor_count}
 
     @property
+    def device(self) -> str:
+        """Of the inference actors; empty before they are started."""
+        return self._actors.device
+
+    @property
     def actor_count(self) -> int:
         """Inference actors in the pool."""
         return self.context.settings.infer.actors
@@ -146,7 +147,7 @@ class Night:
         pin_or_check(self.context.catalog.fs, self.context.pin(plan.day.site for plan in plans))
         self.days_to_score = sum(1 for plan in plans if plan.to_score)
         if self.days_to_score:
-            self._start_pool()
+            self._actors.start(self._cpus)
         self.progress.begin(sum(plan.video_s for plan in plans))
 
     def score_day(self, plan: DayPlan) -> None:
@@ -230,7 +231,7 @@ class Night:
         settings = self.context.settings
         size = frame_size(todo[0].probe, settings.decode.frame_height)
         with self.clock.wall("survey"):
-            survey = self._survey(plan, todo, size)
+            survey = survey_day(self.context, self.clock, plan, todo, size)
         segments = plan_day(
             [(recording, survey.presence[recording.file.video_id]) for recording in todo],
             min(self.decode_workers, self._cpus),
@@ -247,13 +248,13 @@ class Night:
             segments,
             todo,
             survey.plates,
-            self._pool(),
+            self._actors.ready(self._cpus),
             StreamLimits(self.decode_workers, decode, size),
             len(self.context.ethogram.names),
         )
         with (
             self.clock.wall("decode and infer"),
-            self._pool_given_up_if_unstable(),
+            self._actors.given_up_if_unstable(),
             closing(iter(stream)) as outcomes,  # where storing fails, its decoders are ended at once
         ):
             for outcome in outcomes:
@@ -265,103 +266,6 @@ class Night:
                     self._store(plan.day, outcome, survey)
                 forget(outcome.recording.file, self.context.scratch)
                 self.progress.advance(outcome.recording.probe.duration_s)
-
-    def _survey(self, plan: DayPlan, todo: list[Recording], size: tuple[int, int]) -> Survey:
-        """When something is there, by the stored plates, or by new ones, which are stored first."""
-        import ray
-
-        from workers.actors import survey_recording
-        from workers.retries import Retried
-        from workers.survey import whole_video
-
-        settings, detector = self.context.settings.survey, self.context.detector
-        with self.clock.wall("plates"):
-            plates = self._plates(plan, size)
-        if not settings.skip_empty or detector.name == "given":
-            reason = "every file is to be decoded whole"
-            return Survey(plates, {r.file.video_id: whole_video(r, reason) for r in todo})
-        finder = None if detector.name == "motion" else detector
-        shared, scratch = ray.put(plates), self.context.scratch
-        gap_s = settings.max_iframe_gap_s
-        looking = [
-            Retried(r.file.uri, partial(survey_recording.remote, r, size, shared, finder, gap_s, scratch))
-            for r in todo
-        ]
-        presence: dict[str, Presence] = {}
-        for recording, found in zip(todo, looking, strict=True):
-            try:
-                presence[recording.file.video_id], busy_s = found.result()
-                self.clock.add("survey", Work(busy_s, 1))
-            except ProcessEndedError:
-                presence[recording.file.video_id] = whole_video(recording, "its I-frames end the process")
-        return Survey(plates, presence)
-
-    def _plates(self, plan: DayPlan, size: tuple[int, int]) -> tuple[Plate, ...]:
-        """The stored plates, or new ones from the whole camera-day; a recording that ends a process is left out."""
-        catalog = self.context.catalog
-        stored = catalog.read_plates(plan.day)
-        if stored is not None and all(plate.noise.shape == size for plate in stored):
-            return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in stored)
-        plates: tuple[Plate, ...] = ()
-        try:
-            plates = self._new_plates(str(plan.day), list(plan.surveyed_with), size)
-        except ProcessEndedError:
-            sound = [recording for recording in plan.surveyed_with if self._is_sound(recording, size)]
-            plates = self._new_plates(str(plan.day), sound, size)
-        catalog.write_plates(plan.day, [PlateRecord(p.plate_id, p.regime, p.pixels, p.noise) for p in plates])
-        return plates
-
-    def _new_plates(self, what: str, recordings: list[Recording], size: tuple[int, int]) -> tuple[Plate, ...]:
-        from workers.actors import build_plates
-        from workers.retries import Retried
-
-        build = partial(build_plates.remote, recordings, size, self.context.scratch)
-        plates: tuple[Plate, ...] = Retried(what, build).result()
-        return plates
-
-    def _is_sound(self, recording: Recording, size: tuple[int, int]) -> bool:
-        try:
-            self._new_plates(recording.file.uri, [recording], size)
-        except ProcessEndedError:
-            return False
-        return True
-
-    def _start_pool(self) -> list[Any]:
-        """The inference actors, begun to be started if there are none: they load their weights meanwhile."""
-        from workers.actors import GPU_SHARE_BESIDE_NVDEC, start_inference_actors
-
-        with self._lock:
-            if not self._actors:
-                spec = self.context.scorer_spec(self._cpus)
-                self.device = spec.device
-                share = GPU_SHARE_BESIDE_NVDEC if self.context.settings.decode.nvdec_share else 1.0
-                self._actors = start_inference_actors(spec, self.actor_count, share)
-        return self._actors
-
-    def _pool(self) -> list[Any]:
-        from workers.actors import wait_for_actors
-
-        actors = self._start_pool()
-        if self._awaited is not actors:
-            with self.clock.wall("starting actors"):
-                engines = wait_for_actors(actors)
-            with self._lock:
-                if self._awaited is not actors:
-                    notice("; ".join(engines))
-                self._awaited = actors
-        return actors
-
-    @contextmanager
-    def _pool_given_up_if_unstable(self) -> Iterator[None]:
-        """Let the next camera-day start actors of its own where these died too often."""
-        actors = self._actors
-        try:
-            yield
-        except UnstableClusterError:
-            with self._lock:
-                if self._actors is actors:
-                    self._actors = []
-            raise
 
     def may_pass(self, file: ArchiveFile, reason: str) -> str:
         """Count this run as one that tried a video whose process was ended; returns the reason with that."""

@@ -1,0 +1,69 @@
+"""The inference actors of a run, which its camera-days share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flows.nightly.context import RunContext
+from flows.nightly.stages import StageClock
+from flows.quiet import notice
+from workers.errors import UnstableClusterError
+
+
+class RunActors:
+    """Started once, and again where they died too often; may be used from several threads."""
+
+    def __init__(self, context: RunContext, clock: StageClock) -> None:
+        self._context, self._clock = context, clock
+        self._lock = threading.Lock()
+        self._actors: list[Any] = []
+        self._awaited: list[Any] = []
+        """Those of which it is known that they have their weights."""
+        self.device = ""
+        """``cpu`` or ``cuda``; empty before they are started."""
+
+    def start(self, cpus: int) -> list[Any]:
+        """The actors, begun to be started if there are none: they load their weights meanwhile."""
+        from workers.actors import GPU_SHARE_BESIDE_NVDEC, start_inference_actors
+
+        settings = self._context.settings
+        with self._lock:
+            if not self._actors:
+                spec = self._context.scorer_spec(cpus)
+                self.device = spec.device
+                share = GPU_SHARE_BESIDE_NVDEC if settings.decode.nvdec_share else 1.0
+                self._actors = start_inference_actors(spec, settings.infer.actors, share)
+            return self._actors
+
+    def ready(self, cpus: int) -> list[Any]:
+        """The actors, once they have their weights; which engine they run is said once."""
+        from workers.actors import wait_for_actors
+
+        actors = self.start(cpus)
+        if self._awaited is not actors:
+            with self._clock.wall("starting actors"):
+                engines = wait_for_actors(actors)
+            with self._lock:
+                if self._awaited is not actors:
+                    notice("; ".join(engines))
+                self._awaited = actors
+        return actors
+
+    @contextmanager
+    def given_up_if_unstable(self) -> Iterator[None]:
+        """Let the next camera-day start actors of its own where these died too often."""
+        actors = self._actors
+        try:
+            yield
+        except UnstableClusterError:
+            with self._lock:
+                if self._actors is actors:
+                    self._actors = []
+            raise
+
+    def clear(self) -> None:
+        """Let them go."""
+        self._actors = []

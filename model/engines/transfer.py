@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -19,7 +20,10 @@ def upload_to(device: torch.device) -> Upload:
 
 
 class PinnedUpload:
-    """Copies on a stream of its own from two pinned buffers in turn, so that it waits for no computation."""
+    """Copies on a stream of its own from two pinned buffers in turn, so that it waits for no computation.
+
+    May be used from several threads.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -27,9 +31,14 @@ class PinnedUpload:
         self._buffers = [torch.empty(0, dtype=torch.uint8) for _ in range(2)]
         self._copied = [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
         self._turn = 0
+        self._lock = threading.Lock()
 
     def __call__(self, array: NDArray[np.uint8]) -> Tensor:
         """A tensor of the array's shape; work on the current stream waits until it is there, the caller does not."""
+        with self._lock:
+            return self._copied_over(array)
+
+    def _copied_over(self, array: NDArray[np.uint8]) -> Tensor:
         turn, self._turn = self._turn, 1 - self._turn
         self._copied[turn].synchronize()  # the last copy from this buffer
         if self._buffers[turn].numel() < array.size:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from workers.derive import Derived, DeriveJob, derive_camera_day
 from workers.detectors import DetectorSpec
@@ -24,6 +26,7 @@ from workers.limits import (
     peak_resident_bytes,
 )
 from workers.messages import ArchiveFile, FrameChunk, GridSpan, Plate, Presence, Probe, Quarantined, Recording
+from workers.pool import CHUNKS_AT_ONCE, SharedActors
 from workers.score import FrameScorer, ScoredKeyframes, ScorerSpec
 from workers.scratch import Scratch, clear, on_disk
 from workers.segments import Segment
@@ -184,9 +187,6 @@ def derive_day(job: DeriveJob) -> Derived:
 
 MAX_RESTARTS = 20
 """Of one actor. Beyond, the camera-days under way fail, and others get new actors."""
-CHUNKS_AT_ONCE = 3
-"""Chunks that an actor works on side by side, so that their clips fill batches and frames are brought to the device
-while it computes."""
 
 
 class Inference:
@@ -239,16 +239,37 @@ GPU_SHARE_BESIDE_NVDEC = 0.6
 there is the rest."""
 
 
-def start_inference_actors(spec: ScorerSpec, count: int, gpu_share: float = 1.0) -> list[Any]:
+@dataclass(frozen=True, slots=True, eq=False)
+class StartedActors:
+    """A pool of inference actors, with what is reserved for them."""
+
+    handles: list[Any]
+    shared: SharedActors
+    reserved: Any = None
+    """Ray's placement group of the GPUs that decoders share with them."""
+
+    def give_back(self) -> None:
+        """Give back what is reserved, which ends actors that still use it."""
+        if self.reserved is not None:
+            remove_placement_group(self.reserved)
+
+
+def start_inference_actors(spec: ScorerSpec, count: int, gpu_share: float = 1.0) -> StartedActors:
     """Begin to start a pool of inference actors; each takes a GPU, or a share of one, where the device is CUDA.
 
     They reserve no processor: decode tasks, which hold theirs until their chunks are taken, could otherwise keep
-    an actor that was restarted from ever being placed.
+    an actor that was restarted from ever being placed. A share of a GPU is reserved for the same reason.
     """
-    options = InferenceActor.options(  # type: ignore[attr-defined]
-        num_cpus=0, num_gpus=gpu_share if spec.device == "cuda" else 0
-    )
-    return [options.remote(spec) for _ in range(count)]
+    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpu_share if spec.device == "cuda" else 0}
+    group = None
+    if spec.device == "cuda" and gpu_share < 1:
+        group = placement_group([{"GPU": gpu_share}] * count)
+    handles = []
+    for number in range(count):
+        if group is not None:
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, number)
+        handles.append(InferenceActor.options(**options).remote(spec))  # type: ignore[attr-defined]
+    return StartedActors(handles, SharedActors(handles), group)
 
 
 def wait_for_actors(actors: list[Any]) -> list[str]:

@@ -107,7 +107,7 @@ class Batcher(Generic[Item, Result]):
                 continue
             with self._changed:
                 if ticket.outcome is None and not any(map(self._is_ripe, self._waiting.values())):
-                    self._changed.wait(self._patience_s)
+                    self._changed.wait(self._patience_left_s())
         if isinstance(ticket.outcome, Exception):
             raise ticket.outcome
         return ticket.outcome
@@ -132,6 +132,13 @@ class Batcher(Generic[Item, Result]):
         has_waited_s = time.monotonic() - waiting[0].since_s
         return self._is_full(waiting) or self._senders == 0 or has_waited_s >= self._patience_s
 
+    def _patience_left_s(self) -> float:
+        """Until the oldest item has waited long enough."""
+        since_s = min((waiting[0].since_s for waiting in self._waiting.values() if waiting), default=None)
+        return (
+            self._patience_s if since_s is None else max(0.0, since_s + self._patience_s - time.monotonic())
+        )
+
     def _take(self, ready: Callable[[deque[Ticket[Item, Result]]], bool]) -> list[Ticket[Item, Result]]:
         """A batch of the shape whose first item has waited longest, of those that are ready."""
         with self._changed:
@@ -139,11 +146,14 @@ class Batcher(Generic[Item, Result]):
             return [chosen.popleft() for _ in range(min(self.most_items, len(chosen)))]
 
     def _run(self, batch: Sequence[Ticket[Item, Result]]) -> None:
-        outcomes = self._outcomes([ticket.item for ticket in batch])
-        with self._changed:
-            for ticket, outcome in zip(batch, outcomes, strict=True):
-                ticket.outcome = outcome
-            self._changed.notify_all()
+        outcomes: Sequence[Result | Exception] = [RuntimeError("the batch was given up")] * len(batch)
+        try:
+            outcomes = self._outcomes([ticket.item for ticket in batch])
+        finally:  # whatever happened, others wait for these
+            with self._changed:
+                for ticket, outcome in zip(batch, outcomes, strict=True):
+                    ticket.outcome = outcome
+                self._changed.notify_all()
 
     def _outcomes(self, items: Sequence[Item]) -> list[Result | Exception]:
         """Results, or why there is none; an item that spoils its batch is found by computing each alone."""

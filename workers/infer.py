@@ -40,8 +40,8 @@ class Clip:
 
     frames: Tensor
     """Shared with other clips, uint8 on the device, ``(N, H, W, 3)``."""
-    window: NDArray[np.int64]
-    """Places of its frames among them, ``(T,)``."""
+    window: Tensor
+    """Places of its frames among them, on the device, ``(T,)``."""
     xyxy: NDArray[np.float32]
 
     @property
@@ -239,6 +239,7 @@ class Scorer:
         size = input_size(frames.shape[1], frames.shape[2], self.info.input_height)
         self._fit_batches((self.info.clip_frames, *size))
         resized = torch.empty((len(needed), *size, 3), dtype=torch.uint8, device=self._engine.device)
+        places = torch.from_numpy(position).to(self._engine.device, non_blocking=True)
         there, step = 0, self._batcher.most_items
         for start in range(0, len(occupied), step):
             rows = range(start, min(start + step, len(occupied)))
@@ -252,24 +253,29 @@ class Scorer:
             keyframes = [occupied[row] for row in rows]
             yield (
                 keyframes,
-                [Clip(resized, position[row], boxes[occupied[row]].xyxy) for row in rows],
+                [Clip(resized, places[row], boxes[occupied[row]].xyxy) for row in rows],
                 seconds,
             )
 
     def _fit_batches(self, clip: tuple[int, int, int]) -> None:
         """Choose the size of a batch by the memory of the device, where it is not given, before the first one."""
-        with self._turn:
-            if not self._is_fitted:
+        with self._turn, self._aside:  # what others do at the same time would be measured with it
+            if self._is_fitted:
+                return
+            try:
                 free, needed = free_and_needed_bytes(self._network.backbone, clip, self._engine.device)
                 self._batcher.most_items = clips_that_fit(free, needed)
-                self._is_fitted = True
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                self._batcher.most_items = 1
+            self._is_fitted = True
 
     @torch.inference_mode()
     def _compute(self, clips: Sequence[Clip], size: int) -> list[tuple[BatchOutput, int]]:
         """Logits of up to ``size`` clips, padded with copies of the last one, still on the device."""
         watch = stopwatch(self._engine.device)
         windows = [clips[min(row, len(clips) - 1)] for row in range(size)]
-        pixels = torch.stack([clip.frames[torch.from_numpy(clip.window)] for clip in windows])
+        pixels = torch.stack([clip.frames[clip.window] for clip in windows])
         maps = self._engine.pooled_maps(pixels)
         together = (
             [range(row, row + 1) for row in range(len(clips))] if self._side is None else [range(len(clips))]

@@ -231,7 +231,9 @@ class _Nvdec:
 
     def _decode(self, data: Any) -> list[Surface]:
         with _failures_of(*_errors(self._library)):
-            return [(frame.getPTS(), from_dlpack(frame)) for frame in self._decoder.Decode(data)]
+            frames = self._decoder.Decode(data)
+            torch.cuda.current_stream().wait_stream(self._stream)  # on which they are written
+            return [(frame.getPTS(), from_dlpack(frame)) for frame in frames]
 
 
 def _capabilities(codec: str) -> dict[str, int]:

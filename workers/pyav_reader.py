@@ -192,7 +192,7 @@ def to_rgb(frame: Any, probe: Probe, frame_size: tuple[int, int]) -> NDArray[np.
     height, width = decoded_size(probe, frame_size)
     # Bilinear, as decord does it: the two then agree to the pixel on most files.
     scaled = _scaler().reformat(
-        frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR
+        frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1
     )
     pixels: Any = scaled.to_ndarray()  # bytes, as rgb24 has them
     return upright(pixels, probe.rotation_deg)

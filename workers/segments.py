@@ -10,6 +10,7 @@ import numpy as np
 
 from workers.grid import FrameGrid
 from workers.messages import CLIP_AFTER, GRID_HZ, KEYFRAME_STEP, GridSpan, Presence, Probe, Recording
+from workers.pyav_reader import iframe_before
 
 CHUNK_FRAMES = 64
 """Grid frames in one chunk; at least a clip, so that two neighbouring chunks hold every clip."""
@@ -206,7 +207,4 @@ def _pieces(
 
 def decoded_from(probe: Probe, frame: int) -> int:
     """The frame from which a decoder has to read in order to show another."""
-    if not probe.has_frame_times:
-        return 0
-    iframes = np.flatnonzero(probe.is_iframe[: frame + 1])
-    return int(iframes[-1]) if iframes.size else 0
+    return iframe_before(probe, frame) if probe.has_frame_times else 0

@@ -7,6 +7,7 @@ bounded number of chunks is with the actors. Frames never pass through this proc
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from storage.records import DetectionColumns
 from workers.actors import DecodeLimits, DecodeReport, decode_segment
 from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError, UnreadableVideoError
 from workers.messages import MIN_BEHAVIOUR_FPS, GridSpan, Plate, Recording
-from workers.pool import ActorPool
+from workers.pool import ActorPool, SharedActors
 from workers.retries import INTERRUPTED, PROCESS_TRIES, Interruptions, is_alive
 from workers.score import ScoredKeyframes, join_rows
 from workers.segments import Segment, keyframe_indices
@@ -35,6 +36,9 @@ ACTOR_ENDED = (
 NEEDS_MEMORY = "decoding it needs more memory than one process may use; raise decode.memory_gib"
 CHUNKS_AHEAD = 3
 """Chunks that one decode task may have finished before they are taken."""
+
+LOOK_AGAIN_S = 0.2
+"""For what other camera-days did with the actors, while they hold this one up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ class CameraDayStream:
         segments: dict[str, list[Segment]],
         recordings: list[Recording],
         plates: tuple[Plate, ...],
-        actors: list[Any],
+        actors: SharedActors,
         limits: StreamLimits,
         behaviours: int,
     ) -> None:
@@ -182,6 +186,7 @@ class CameraDayStream:
             # The traceback of an error would keep decode tasks waiting to be taken, each on its processor.
             for opened in self._open:
                 ray.cancel(opened.items, force=True)
+            self._pool.close()
 
     def _start_segments(self) -> None:
         while self._waiting and len(self._open) < self._limits.decode_workers:
@@ -212,9 +217,11 @@ class CameraDayStream:
         waitable: list[Any] = [*self._scoring, *self._pool.answers]
         if self._pool.has_room:
             waitable += [opened.items for opened in self._open]
+        timeout_s = LOOK_AGAIN_S if self._pool.waits_for_others else None
         if not waitable:
+            time.sleep(timeout_s or 0.0)
             return []
-        ready, _ = ray.wait(waitable, num_returns=1, fetch_local=False)
+        ready, _ = ray.wait(waitable, num_returns=1, timeout=timeout_s, fetch_local=False)
         return list(ready)
 
     def _take_decoded(self, opened: _OpenSegment) -> None:
@@ -286,7 +293,8 @@ class CameraDayStream:
             else:
                 scoring.opened.interruptions.count_loss(error)
         if deaths == PROCESS_TRIES:
-            video.failure, video.may_pass = video.failure or ACTOR_ENDED, True
+            if video.failure is None:
+                video.failure, video.may_pass = ACTOR_ENDED, True
             self._drop(scoring)
         else:
             self._suspects.append(dataclasses.replace(scoring, deaths_alone=deaths))

@@ -92,9 +92,7 @@ def without_pauses(presence: Presence, times_s: NDArray[np.float64]) -> Presence
         presence: of a video.
         times_s: time of each of its frames, ascending, shape ``(N,)``.
     """
-    steps_s = np.diff(times_s)
-    usual_s = float(np.median(steps_s)) if steps_s.size else 0.0
-    pauses = np.flatnonzero(steps_s > max(MAX_FREEZE_S, FREEZE_FRAMES * usual_s))
+    pauses, lost_s, usual_s = _pauses(times_s)
     if not pauses.size:
         return presence
     recorded = np.stack(
@@ -103,9 +101,16 @@ def without_pauses(presence: Presence, times_s: NDArray[np.float64]) -> Presence
     )
     shared = [(max(a, c), min(b, d)) for a, b in presence.spans_s for c, d in recorded]
     spans_s = np.array([span for span in shared if span[0] < span[1]], np.float64).reshape(-1, 2)
-    lost_s = float((steps_s[pauses] - usual_s).sum())
-    reason = f"{presence.reason}; nothing was recorded for {lost_s:,.1f} s within it"
+    reason = f"{presence.reason}; nothing was recorded for {lost_s.sum():,.1f} s within it"
     return dataclasses.replace(presence, spans_s=spans_s, reason=reason)
+
+
+def _pauses(times_s: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
+    """Frames after which nothing was recorded, for how long each time, and the usual time between frames."""
+    steps_s = np.diff(times_s)
+    usual_s = float(np.median(steps_s)) if steps_s.size else 0.0
+    pauses = np.flatnonzero(steps_s > max(MAX_FREEZE_S, FREEZE_FRAMES * usual_s))
+    return pauses, steps_s[pauses] - usual_s, usual_s
 
 
 def _survey(
@@ -130,7 +135,7 @@ def _survey(
         times_s, present = _look(recording, plates, frame_size, detector, max_iframe_gap_s)
     except UnreadableVideoError as error:
         return _whole(recording, f"the I-frames cannot be read: {error.reason}")
-    return presence_from_iframes(times_s, present, recording.probe.duration_s, max_iframe_gap_s)
+    return presence_from_iframes(times_s, present, probe.duration_s, max_iframe_gap_s, probe.times_s)
 
 
 def whole_video(recording: Recording, reason: str) -> Presence:
@@ -147,6 +152,7 @@ def presence_from_iframes(
     present: NDArray[np.bool_],
     duration_s: float,
     max_iframe_gap_s: float = MAX_IFRAME_GAP_S,
+    frames_s: NDArray[np.float64] | None = None,
 ) -> Presence:
     """Spans between I-frames in which something is, or may be, there.
 
@@ -155,20 +161,26 @@ def presence_from_iframes(
         present: whether something is in it, shape ``(N,)``.
         duration_s: length of the video.
         max_iframe_gap_s: a longer stretch between two empty I-frames is not known to be empty enough.
+        frames_s: time of every frame, by which a pause of the recording does not count, shape ``(F,)``.
     """
     edges = np.concatenate([[0.0], times_s, [duration_s]])
     seen = np.concatenate([present[:1], present, present[-1:]])
     occupied = seen[:-1] | seen[1:]
-    unknown = ~occupied & (np.diff(edges) > max_iframe_gap_s + GAP_ROUNDING_S)
+    gaps_s = np.diff(edges)
+    if frames_s is not None:
+        pauses, lost_s, _ = _pauses(frames_s)
+        within = np.searchsorted(edges[1:-1], frames_s[pauses], side="right")
+        np.subtract.at(gaps_s, within, lost_s)
+    unknown = ~occupied & (gaps_s > max_iframe_gap_s + GAP_ROUNDING_S)
     wanted = occupied | unknown
     starts, stops = edges[:-1][wanted], edges[1:][wanted]
     margin = np.where(occupied[wanted], MARGIN_S, 0.0)
     spans = _merge(np.maximum(starts - margin, 0.0), np.minimum(stops + margin, duration_s))
     covered = float((spans[:, 1] - spans[:, 0]).sum())
     seen_in = f"something is there in {int(present.sum())} of {present.size} I-frames"
-    blind_s = float(np.diff(edges)[unknown].sum())
+    blind_s = float(gaps_s[unknown].sum())
     if unknown.any():
-        longest = float(np.diff(edges)[unknown].max())
+        longest = float(gaps_s[unknown].max())
         seen_in += f"; I-frames up to {longest:.1f} s apart may miss a visit between them"
     if covered >= WHOLE_SHARE * duration_s:
         return Presence(np.array([[0.0, duration_s]]), "whole", seen_in, blind_s)
@@ -211,7 +223,7 @@ def _look(
     with suppress(UnreadableVideoError):  # not one of them can be read: the spans reach over them
         finer_s, moving, _ = _look_at(recording, plates, frame_size, motion, iframes[inner])
         beside = np.searchsorted(times_s, finer_s)
-        present = np.concatenate([present, moving | (resting[beside - 1] & resting[beside])])
+        present = np.concatenate([present, moving | resting[beside - 1] | resting[beside]])
         times_s = np.concatenate([times_s, finer_s])
     order = np.argsort(times_s, kind="stable")
     return times_s[order], present[order]

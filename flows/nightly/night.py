@@ -244,17 +244,18 @@ class Night:
             self.context.scratch,
             gpu_share=settings.decode.nvdec_share,
         )
+        actors = self._actors.ready(self._cpus)
         stream = CameraDayStream(
             segments,
             todo,
             survey.plates,
-            self._actors.ready(self._cpus),
+            actors.shared,
             StreamLimits(self.decode_workers, decode, size),
             len(self.context.ethogram.names),
         )
         with (
             self.clock.wall("decode and infer"),
-            self._actors.given_up_if_unstable(),
+            self._actors.given_up_if_unstable(actors),
             closing(iter(stream)) as outcomes,  # where storing fails, its decoders are ended at once
         ):
             for outcome in outcomes:

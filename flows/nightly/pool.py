@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flows.nightly.context import RunContext
 from flows.nightly.stages import StageClock
 from flows.quiet import notice
 from workers.errors import UnstableClusterError
+
+if TYPE_CHECKING:
+    from workers.actors import StartedActors
 
 
 class RunActors:
@@ -19,33 +22,33 @@ class RunActors:
     def __init__(self, context: RunContext, clock: StageClock) -> None:
         self._context, self._clock = context, clock
         self._lock = threading.Lock()
-        self._actors: list[Any] = []
-        self._awaited: list[Any] = []
+        self._started: StartedActors | None = None
+        self._awaited: StartedActors | None = None
         """Those of which it is known that they have their weights."""
         self.device = ""
         """``cpu`` or ``cuda``; empty before they are started."""
 
-    def start(self, cpus: int) -> list[Any]:
+    def start(self, cpus: int) -> StartedActors:
         """The actors, begun to be started if there are none: they load their weights meanwhile."""
         from workers.actors import GPU_SHARE_BESIDE_NVDEC, start_inference_actors
 
         settings = self._context.settings
         with self._lock:
-            if not self._actors:
+            if self._started is None:
                 spec = self._context.scorer_spec(cpus)
                 self.device = spec.device
                 share = GPU_SHARE_BESIDE_NVDEC if settings.decode.nvdec_share else 1.0
-                self._actors = start_inference_actors(spec, settings.infer.actors, share)
-            return self._actors
+                self._started = start_inference_actors(spec, settings.infer.actors, share)
+            return self._started
 
-    def ready(self, cpus: int) -> list[Any]:
+    def ready(self, cpus: int) -> StartedActors:
         """The actors, once they have their weights; which engine they run is said once."""
         from workers.actors import wait_for_actors
 
         actors = self.start(cpus)
         if self._awaited is not actors:
             with self._clock.wall("starting actors"):
-                engines = wait_for_actors(actors)
+                engines = wait_for_actors(actors.handles)
             with self._lock:
                 if self._awaited is not actors:
                     notice("; ".join(engines))
@@ -53,17 +56,20 @@ class RunActors:
         return actors
 
     @contextmanager
-    def given_up_if_unstable(self) -> Iterator[None]:
+    def given_up_if_unstable(self, actors: StartedActors) -> Iterator[None]:
         """Let the next camera-day start actors of its own where these died too often."""
-        actors = self._actors
         try:
             yield
         except UnstableClusterError:
             with self._lock:
-                if self._actors is actors:
-                    self._actors = []
+                if self._started is actors:
+                    self._started = None
+                    actors.give_back()
             raise
 
     def clear(self) -> None:
         """Let them go."""
-        self._actors = []
+        with self._lock:
+            if self._started is not None:
+                self._started.give_back()
+            self._started = None

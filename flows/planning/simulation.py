@@ -19,7 +19,7 @@ from workers.segments import CHUNK_FRAMES
 
 CHUNK_S = CHUNK_FRAMES / GRID_HZ
 CHUNKS_AHEAD, CHUNKS_AT_ONCE = 3, 3
-"""Those of ``workers.stream`` and ``workers.actors``, which are not imported, since Ray comes with them; a test holds
+"""Those of ``workers.stream`` and ``workers.pool``, which are not imported, since Ray comes with them; a test holds
 them together."""
 
 

@@ -25,7 +25,8 @@ class Replay:
                 call(self._input)
         current.wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads may allocate and wait meanwhile, which a capture of the whole process would not survive.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._output = call(self._input)
 
     def __call__(self, batch: Tensor) -> Tensor:

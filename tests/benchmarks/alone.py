@@ -21,7 +21,7 @@ from tests.benchmarks.stages import Watch, begin, decode, in_process, plates_of,
 from workers.detectors import DetectorSpec
 from workers.messages import Plate, Presence, Recording
 from workers.score import ScorerSpec
-from workers.segments import Segment, plan_segments
+from workers.segments import Segment, plan_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +45,17 @@ class RecordedDay:
     """Height and width of the decoded frames."""
 
 
-def recorded_days(context: RunContext, plans: Sequence[DayPlan]) -> list[RecordedDay]:
-    """The input of each stage of a run that is finished."""
+def recorded_days(context: RunContext, plans: Sequence[DayPlan], workers: int) -> list[RecordedDay]:
+    """The input of each stage of a run that is finished, cut for so many decode workers."""
     found = []
     for plan in plans:
         stored = context.catalog.read_plates(plan.day) or ()
         footers = context.catalog.finished_detections(plan.day)
-        segments = [
-            segment
-            for recording in plan.to_score
-            for segment in plan_segments(
-                recording,
-                _presence(footers[recording.file.video_id].details),
-                context.settings.decode.segment_seconds,
-                context.model.clip_frames // 2,
-            )
-        ]
+        seen = [(r, _presence(footers[r.file.video_id].details)) for r in plan.to_score]
+        by_video = plan_day(
+            seen, workers, context.settings.decode.segment_seconds, context.model.clip_frames // 2
+        )
+        segments = [segment for of_video in by_video.values() for segment in of_video]
         plates = tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in stored)
         size = frame_size(plan.to_score[0].probe, context.settings.decode.frame_height)
         found.append(RecordedDay(list(plan.to_score), plates, segments, size))

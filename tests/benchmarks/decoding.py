@@ -75,7 +75,7 @@ def bare_pyav(path: str) -> int:
         container.streams.video[0].codec_context.thread_count = 1
         for index, frame in enumerate(container.decode(video=0)):
             if index in wanted:
-                frame.to_ndarray(width=width, height=height, format="rgb24")
+                frame.to_ndarray(width=width, height=height, format="rgb24", threads=1)
                 count += 1
     return count
 

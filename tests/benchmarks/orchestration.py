@@ -26,7 +26,8 @@ from workers.actors import DecodeLimits, DecodeReport
 from workers.archive import list_archive, place_recording
 from workers.decode import decode_span
 from workers.grid import FrameGrid
-from workers.messages import GRID_HZ, FrameChunk, GridSpan
+from workers.messages import FrameChunk, GridSpan
+from workers.pool import SharedActors
 from workers.probe import probe_video
 from workers.score import ScoredKeyframes, join_rows
 from workers.scratch import Scratch
@@ -87,9 +88,6 @@ def orchestration_rows(bench: Bench) -> Iterator[Row]:
     yield Row("a segment, from its last chunk to the first one of the next", segment_s, "s")
     decode_s = decode_chunk_s(bench.archive)
     yield Row("a chunk of frames, time against decoding it", chunk_s / decode_s)
-    per_segment = Settings().decode.segment_seconds * GRID_HZ / CHUNK_FRAMES
-    whole = (chunk_s + segment_s / per_segment) / decode_s
-    yield Row("the same with its share of a segment of the default length", whole)
 
 
 def gaps_s(calls: Sequence[tuple[str, float]]) -> tuple[float, float]:
@@ -106,7 +104,7 @@ def stream(actor: Any, chunks: int) -> None:
     segments = {r.file.video_id: [Segment(r, frames, frames)] for r in recordings}
     limits = StreamLimits(1, DecodeLimits(2**32, 60.0, Scratch(Path("scratch"), 2**20)), FRAME_SIZE)
     with patch.object(stream_module, "decode_segment", decode_nothing):
-        outcomes = list(CameraDayStream(segments, recordings, (), [actor], limits, 1))
+        outcomes = list(CameraDayStream(segments, recordings, (), SharedActors([actor]), limits, 1))
     if not all(isinstance(outcome, stream_module.ScoredVideo) for outcome in outcomes):
         raise RuntimeError(f"the stream did not end as it should: {outcomes}")
 

@@ -62,7 +62,7 @@ def run_archive(archive: Path, store: Path, settings: Settings, cpus: int) -> Me
     with night.on_cluster(cpus), ThreadPoolExecutor(settings.camera_days_at_once) as days:
         plans = night.plan()
         night.begin(plans)
-        night._pool()  # a run of hours is to be measured: starting up is no part of it
+        night._actors.ready(cpus)  # a run of hours is to be measured: starting up is no part of it
         started = time.perf_counter()
         list(days.map(night.score_day, plans))
         scored = time.perf_counter()
@@ -85,7 +85,7 @@ def end_to_end_rows(bench: Bench) -> Iterator[Row]:
 def against_stages(what: str, run: Measured, cpus: int) -> Iterator[Row]:
     """One run against each bound: its stages alone, and the processors."""
     night, context = run.night, run.night.context
-    days, spec = recorded_days(context, run.plans), context.scorer_spec(night.cpus)
+    days, spec = recorded_days(context, run.plans, night.decode_workers), context.scorer_spec(night.cpus)
     finder = None if context.detector.name == "motion" else context.detector
     streamed = {
         "decode": decode_alone(days, night.workers["decode"]),
@@ -138,10 +138,12 @@ def scaling_rows(bench: Bench) -> Iterator[Row]:
             for workers in (1, 2)
         }
     one, two = runs[1], runs[2]
-    days = recorded_days(one.night.context, one.plans)
     yield Row("two decode workers, speed-up of survey to detections", one.scored_s / two.scored_s)
     yield Row("two decode workers, speed-up of decoding to detections", one.streamed_s / two.streamed_s)
-    bare = {workers: decode_alone(days, workers) for workers in (1, 2)}
+    bare = {
+        workers: decode_alone(recorded_days(run.night.context, run.plans, workers), workers)
+        for workers, run in runs.items()
+    }
     yield Row("two bare processes that decode, speed-up", bare[1].wall_s / bare[2].wall_s)
     yield Row(
         "one decode worker: share of the time in which it is busy",

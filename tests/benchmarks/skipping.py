@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from flows.nightly.night import frame_size
 from flows.settings import Settings
+from tests.benchmarks.timing import one_thread
 from workers.archive import list_archive, place_recording
 from workers.decode import DecodeTally, decode_span
 from workers.detect import Detector, MotionDetector
@@ -252,9 +251,7 @@ def rows(
     root: Path | None = None, height: int = HEIGHT, rounds: int = ROUNDS, gops_s: Sequence[float] = GOPS_S
 ) -> dict[str, float]:
     """Figures of archives with I-frames 1 and 10 s apart."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)  # as in a task of one processor
-    with tempfile.TemporaryDirectory(prefix="aviaflow-skipping-") as folder:
+    with one_thread(), tempfile.TemporaryDirectory(prefix="aviaflow-skipping-") as folder:
         found: dict[str, float] = {}
         for gop_s in gops_s:
             found |= rows_of(

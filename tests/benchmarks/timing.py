@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import cv2
 import numpy as np
 import torch
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let tensors and pictures have one processor, as in a task of one."""
+    tensors, pictures = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(tensors)
+        cv2.setNumThreads(pictures)
 
 
 def median_s(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from flows.nightly.context import refiner_of, tracking_of
 from flows.nightly.recompute import recompute_events
@@ -20,6 +18,7 @@ from storage.records import DetectionColumns, VideoRecord
 from tests.benchmarks.rows import Row, at_most
 from tests.benchmarks.sizes import SEED, Bench, timed
 from tests.benchmarks.synthetic import footer_of, video_at, wandering, write_detections
+from tests.benchmarks.timing import one_thread
 from workers.segment import segment_camera_day
 from workers.track import TrackInput, track_camera_day
 
@@ -62,17 +61,6 @@ def stage_rows(stage: str, seconds: float, boxes: int, hours: float) -> Iterator
     """A stage's speed by what it reads, and by the video behind that."""
     yield Row(f"{stage} of {BIRDS} birds", boxes / seconds, "detections/s")
     yield Row(f"{stage} of {BIRDS} birds, per hour of video", seconds / hours, "s")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let tensor operations have one processor."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _input(video: VideoRecord, columns: DetectionColumns) -> TrackInput:

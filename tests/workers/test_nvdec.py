@@ -348,6 +348,9 @@ class LibraryStandIn:
     cudaVideoCodec = SimpleNamespace(__members__={"H264": 4})  # noqa: N815
     broken = False
 
+    def __init__(self) -> None:
+        self.waited: list[Any] = []
+
     def CreateDecoder(self, **options: Any) -> LibraryStandIn:  # noqa: N802
         assert options == {
             "gpuid": 0,
@@ -388,7 +391,10 @@ def library(monkeypatch: pytest.MonkeyPatch) -> LibraryStandIn:
     monkeypatch.setattr(nvdec, "_library", lambda: there)
     monkeypatch.setattr(nvdec, "_current_context", lambda: 77)
     monkeypatch.setattr(nvdec, "_capabilities", lambda codec: H100)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(cuda_stream=5))
+    decodes_on = SimpleNamespace(cuda_stream=5)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: decodes_on)
+    current = SimpleNamespace(wait_stream=there.waited.append)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     return there
 
@@ -402,6 +408,7 @@ def test_the_adapter_hands_over_each_packet_and_its_frame(
     assert shown == list(range(0, 41, 2))
     assert tally.decoder == "nvdec"
     assert sorted(library.decoder.fed) == list(range(41))
+    assert {stream.cuda_stream for stream in library.waited} == {5}  # surfaces are read once they are written
     straight: list[StandIn] = []
     decode(path, probe_video(path), lambda *size: straight.append(StandIn(*size)) or straight[0])
     assert library.decoder.packets == straight[0].packets

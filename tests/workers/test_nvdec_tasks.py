@@ -31,13 +31,26 @@ def test_an_actor_takes_its_share(
     asked: list[dict[str, Any]] = []
 
     def options(**given: Any) -> Any:
-        asked.append(given)
+        asked.append(dict(given))
         return SimpleNamespace(remote=lambda spec: "actor")
 
     monkeypatch.setattr(actors, "InferenceActor", SimpleNamespace(options=options))
     spec: Any = SimpleNamespace(device=device)
-    assert start_inference_actors(spec, 2, share) == ["actor", "actor"]
-    assert asked == [{"num_cpus": 0, "num_gpus": gpus}]
+    reserved: list[Any] = []
+    monkeypatch.setattr(actors, "placement_group", lambda bundles: reserved.append(bundles) or "group")
+    monkeypatch.setattr(actors, "PlacementGroupSchedulingStrategy", lambda group, place: (group, place))
+    given_back: list[Any] = []
+    monkeypatch.setattr(actors, "remove_placement_group", given_back.append)
+    started = start_inference_actors(spec, 2, share)
+    assert started.handles == ["actor", "actor"]
+    assert [(one["num_cpus"], one["num_gpus"]) for one in asked] == [(0, gpus)] * 2
+    # What a restarted actor needs is kept for it where decoders, which wait for it, could take it.
+    is_shared = device == "cuda" and share < 1
+    assert reserved == ([[{"GPU": 0.6}] * 2] if is_shared else [])
+    places = [one.get("scheduling_strategy") for one in asked]
+    assert places == ([("group", 0), ("group", 1)] if is_shared else [None, None])
+    started.give_back()
+    assert given_back == (["group"] if is_shared else [])
 
 
 def test_two_actors_never_share_a_gpu_and_decoders_always_find_room() -> None:

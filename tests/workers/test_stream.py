@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from storage.records import EMBEDDING_SIZE, DetectionColumns
 from workers.actors import DecodeLimits, DecodeReport
 from workers.errors import DamagedVideoError, UnstableClusterError
 from workers.messages import FrameChunk, GridSpan
+from workers.pool import SharedActors
 from workers.score import ScoredKeyframes
 from workers.scratch import Scratch
 from workers.segments import CHUNK_FRAMES, Segment, keyframe_indices
@@ -149,6 +151,7 @@ def stream_of(
     fps: float = 30.0,
     path: Path | None = None,
     actor: Any = None,
+    actors: SharedActors | None = None,
 ) -> CameraDayStream:
     monkeypatch.setattr(stream_module, "decode_segment", decode_numbers)
     recordings = [recording(name, fps, path) for name in names]
@@ -159,7 +162,7 @@ def stream_of(
         ]
         for r in recordings
     }
-    actors = [actor or OneBoxPerKeyframe.remote()]
+    actors = actors or SharedActors([actor or OneBoxPerKeyframe.remote()])
     return CameraDayStream(segments, recordings, (), actors, LIMITS, 2)
 
 
@@ -278,6 +281,21 @@ def test_a_chunk_that_ends_its_actor_costs_its_video_and_none_of_those_that_died
         assert_whole(done[name])
 
 
+def test_camera_days_that_share_an_actor_do_not_answer_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = SharedActors([OneBoxPerKeyframe.remote()])
+    days = [stream_of(monkeypatch, names, actors=shared) for names in (["deadly"], ["one", "two", "three"])]
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = [outcome for day in pool.map(list, days) for outcome in day]
+    done = {outcome.recording.file.video_id: outcome for outcome in outcomes}
+    assert isinstance(done["deadly"], FailedVideo)
+    for name in ("one", "two", "three"):
+        assert_whole(done[name])
+    assert shared.is_idle(0)
+    assert shared.claim(0, "somebody else")
+
+
 def assert_no_decoder_waits() -> None:
     until_s = time.monotonic() + 30.0
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
@@ -301,6 +319,6 @@ def test_slow_video_is_detected_and_its_behaviour_not_scored(monkeypatch: pytest
 def test_nothing_to_decode_is_a_video_without_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "decode_segment", decode_numbers)
     empty = recording("empty")
-    (video,) = CameraDayStream({"empty": []}, [empty], (), [], LIMITS, 2)
+    (video,) = CameraDayStream({"empty": []}, [empty], (), SharedActors([]), LIMITS, 2)
     assert isinstance(video, ScoredVideo)
     assert video.rows.p_behaviour.shape == (0, 2)

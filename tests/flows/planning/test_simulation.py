@@ -48,10 +48,10 @@ def per_chunk(seconds: float) -> float:
 
 
 def test_the_bounds_are_those_of_the_stream() -> None:
-    import workers.actors
+    import workers.pool
     import workers.stream
 
-    assert (CHUNKS_AHEAD, CHUNKS_AT_ONCE) == (workers.stream.CHUNKS_AHEAD, workers.actors.CHUNKS_AT_ONCE)
+    assert (CHUNKS_AHEAD, CHUNKS_AT_ONCE) == (workers.stream.CHUNKS_AHEAD, workers.pool.CHUNKS_AT_ONCE)
 
 
 @pytest.mark.parametrize(

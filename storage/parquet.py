@@ -23,7 +23,6 @@ FOOTER_KEY: Final = b"aviaflow"
 """Key of the footer, one JSON document, in the Parquet file's metadata."""
 TAIL_BYTES: Final = 64 * 1024
 """One request of this size holds the metadata of nearly every object."""
-FOOTER_THREADS: Final = 16
 _ROW_GROUP_ROWS: Final = 256 * 1024
 _END_MARK: Final = b"PAR1"
 
@@ -129,9 +128,9 @@ def find_footers(
             return None
 
     # A task for each thread: with one for each of thousands of objects half of the time would go to the tasks.
-    share = max(1, -(-len(paths) // FOOTER_THREADS))
+    share = max(1, -(-len(paths) // fs.reads_at_once))
     parts = [paths[start : start + share] for start in range(0, len(paths), share)]
-    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
+    with ThreadPoolExecutor(fs.reads_at_once) as pool:
         return [
             footer for part in pool.map(lambda part: [find(path) for path in part], parts) for footer in part
         ]

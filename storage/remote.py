@@ -78,6 +78,7 @@ class RemoteFilesystem:
     """An ``s3fs.S3FileSystem`` that does not cache listings."""
     uri: str
     """For example ``s3://bucket/prefix``."""
+    reads_at_once: int = 16
 
     def read_bytes(self, path: str) -> bytes:
         """The whole object."""

@@ -25,7 +25,7 @@ from flows.cli import main
 from storage.filesystem import open_filesystem
 from storage.lease import take
 
-START_S, RUN_S, END_S = 180.0, 500.0, 60.0
+START_S, RUN_S, END_S = 400.0, 500.0, 60.0
 Here = Callable[..., subprocess.CompletedProcess[str]]
 
 

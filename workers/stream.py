@@ -150,7 +150,6 @@ class CameraDayStream:
         limits: StreamLimits,
         behaviours: int,
     ) -> None:
-        self._recordings = recordings
         self._limits = limits
         self._behaviours = behaviours
         self._pool = ActorPool(actors)

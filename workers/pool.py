@@ -25,10 +25,18 @@ class SharedActors:
         self._load = [0] * len(handles)
         self._claims: dict[int, object] = {}
 
-    def add(self, actor: int, chunks: int) -> None:
-        """Count chunks that went to an actor, or fewer than none that came back."""
+    def reserve(self, actors: Sequence[int], owner: object) -> int | None:
+        """Count a chunk as with the first of these actors that others have not claimed; None where they have all."""
         with self._lock:
-            self._load[actor] += chunks
+            actor = next((a for a in actors if self._claims.get(a, owner) is owner), None)
+            if actor is not None:
+                self._load[actor] += 1
+            return actor
+
+    def returned(self, actor: int, chunks: int = 1) -> None:
+        """Count chunks as no longer with an actor."""
+        with self._lock:
+            self._load[actor] -= chunks
 
     def is_idle(self, actor: int) -> bool:
         """Whether no camera-day has a chunk with it."""
@@ -73,20 +81,20 @@ class ActorPool:
         """Whether an actor takes one more chunk beside others."""
         return any(self._load[actor] < CHUNKS_AT_ONCE for actor in self._shared)
 
-    def least_loaded(self) -> int:
-        """The actor that gets the next chunk, where there is room."""
-        return min(self._shared, key=self._load.__getitem__)
+    def reserve(self) -> int | None:
+        """The least loaded actor, for one chunk until :meth:`returned`; None where there is no room, of which another
+        camera-day may have taken the last since :attr:`has_room` was asked."""
+        with_room = [actor for actor in self._shared if self._load[actor] < CHUNKS_AT_ONCE]
+        return self._reserve(*sorted(with_room, key=self._load.__getitem__))
 
     def submit(self, actor: int, *chunk: Any) -> Any:
-        """Give an actor a chunk; returns the reference of its scores, after which :meth:`returned` is to be called."""
-        self._load[actor] += 1
-        self._actors.add(actor, 1)
+        """Give a chunk to an actor that is reserved for it; returns the reference of its scores."""
         return self._actors.handles[actor].score.remote(*chunk)
 
     def returned(self, actor: int) -> None:
-        """Count a chunk as no longer with an actor."""
+        """Count a chunk as no longer with an actor, or as never given to the one that was reserved for it."""
         self._load[actor] -= 1
-        self._actors.add(actor, -1)
+        self._actors.returned(actor)
 
     def ask(self, actor: int) -> None:
         """Ask an actor where it is, which it answers once it runs; until then it gets no chunk."""
@@ -117,7 +125,8 @@ class ActorPool:
         return is_held_up or bool(self._actors.claimed_by_others(self))
 
     def free_one(self) -> tuple[int, str] | None:
-        """An actor that runs and has no chunk of any camera-day, with the id of its node; None where it is not so far.
+        """An actor that runs, has no chunk of any camera-day and is reserved for one, with the id of its node; None
+        where it is not so far.
 
         One is kept free from then on until :meth:`share_all`.
         """
@@ -130,6 +139,7 @@ class ActorPool:
             self.ask(actor)
             return None
         self._node = None
+        self._reserve(actor)
         return actor, node
 
     def share_all(self) -> None:
@@ -141,8 +151,14 @@ class ActorPool:
     def close(self) -> None:
         """Be done, with chunks under way or not."""
         for actor, chunks in enumerate(self._load):
-            self._actors.add(actor, -chunks)
+            self._actors.returned(actor, chunks)
         self._actors.release(self)
+
+    def _reserve(self, *actors: int) -> int | None:
+        actor = self._actors.reserve(actors, self)
+        if actor is not None:
+            self._load[actor] += 1
+        return actor
 
     def _claimed(self) -> int | None:
         by_load = sorted(self._shared, key=self._load.__getitem__)

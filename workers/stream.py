@@ -178,8 +178,8 @@ class CameraDayStream:
                         self._pool.take_answer(item)
                     elif item in self._scoring:
                         self._take_scores(item)
-                    else:
-                        self._take_decoded(next(o for o in self._open if o.items is item))
+                    elif (actor := self._pool.reserve()) is not None:
+                        self._take_decoded(next(o for o in self._open if o.items is item), actor)
                 yield from self._finished()
         finally:
             # The traceback of an error would keep decode tasks waiting to be taken, each on its processor.
@@ -223,25 +223,24 @@ class CameraDayStream:
         ready, _ = ray.wait(waitable, num_returns=1, timeout=timeout_s, fetch_local=False)
         return list(ready)
 
-    def _take_decoded(self, opened: _OpenSegment) -> None:
-        """Pass the next chunk to the least loaded actor, or end the attempt with its report."""
+    def _take_decoded(self, opened: _OpenSegment, actor: int) -> None:
+        """Pass the next chunk to the actor that is reserved for it, or end the attempt with its report."""
         item = next(opened.items, None)
-        if item is None:
-            # The generator ended early, so the reference taken last holds the error instead of a chunk.
-            self._end_attempt(opened, opened.previous)
-        elif opened.chunks_taken == opened.segment.chunk_count:
-            self._end_attempt(opened, item)
-        else:
-            self._hand_over(opened, item)
+        if item is not None and opened.chunks_taken < opened.segment.chunk_count:
+            self._hand_over(opened, item, actor)
             opened.previous = item
             opened.chunks_taken += 1
+            return
+        self._pool.returned(actor)
+        # Where the generator ended early, the reference taken last holds the error instead of a chunk.
+        self._end_attempt(opened, opened.previous if item is None else item)
 
-    def _hand_over(self, opened: _OpenSegment, item: Any) -> None:
+    def _hand_over(self, opened: _OpenSegment, item: Any, actor: int) -> None:
         number, video = opened.chunks_taken, opened.video
         keyframes = opened.segment.keyframes_ready(number)
         if keyframes is None or video.failure is not None or number in opened.scored:
+            self._pool.returned(actor)
             return
-        actor = self._pool.least_loaded()
         opened.scorings += 1
         self._submit(_Scoring(actor, opened, number, (opened.previous, item), keyframes))
 

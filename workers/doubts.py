@@ -32,9 +32,9 @@ class EncounterSettings:
     """With fewer calm boxes in that time a bird is not known there."""
     most_boxes: int = 40
     """As many calm boxes are looked at, the nearest in time."""
-    margin: float = 0.1
+    margin: float = 2.0
     """By how much the exchanged identities must fit better."""
-    stranger: float = 0.15
+    stranger: float = 2.0
     """Cost of a bird that is known on one side of an encounter only: it came, or went, during it."""
     review_s: float = 45.0
     """In place of ``calm_s`` when all encounters have been settled and each is looked at again."""

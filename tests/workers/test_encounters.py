@@ -49,11 +49,11 @@ def some_of(rows: Rows, which: NDArray[np.bool_]) -> Rows:
     return Rows(*(getattr(rows, name)[which] for name in names), rows.step_s, rows.aspect)
 
 
-def doubtful(rows: Rows) -> NDArray[np.int64]:
+def doubtful(rows: Rows, nearer_than: float = NEAR) -> NDArray[np.int64]:
     """The pairs of boxes of one keyframe that are near each other; rows come in pairs."""
     first = np.arange(0, len(rows.time_s), 2)
     gap = rows.xy[first + 1] - rows.xy[first]
-    near = first[np.hypot(gap[:, 0], gap[:, 1]) < NEAR]
+    near = first[np.hypot(gap[:, 0], gap[:, 1]) < nearer_than]
     return np.stack([near, near + 1], axis=1)
 
 
@@ -177,20 +177,38 @@ def test_where_one_is_known_only_from_after_the_encounter_the_other_one_decides(
 def test_what_is_seen_long_after_an_encounter_decides_where_the_next_seconds_do_not() -> None:
     rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
     look = rows.look.copy()
-    look[(rows.time_s > 20.0) & (rows.time_s < 32.0)] = np.eye(4, 64, dtype=np.int8)[3] * 100 + 20
-    shaded = dataclasses.replace(rows, look=look)  # for 12 s both stand in the shade and look the same
-    wrong, later = mixed_up(who, rows), rows.time_s > 22.0
+    look[(rows.time_s > 20.0) & (rows.time_s < 36.0)] = np.eye(4, 64, dtype=np.int8)[3] * 100 + 20
+    shaded = dataclasses.replace(rows, look=look)  # for 16 s both are in the shade and look the same
+    wrong, later = mixed_up(who, rows), rows.time_s > 26.0
+    doubts = doubtful(rows, 0.25)  # which lasts for 10 s, so that where they are afterwards says little
     hasty = dataclasses.replace(SETTINGS, most_reviews=0)
-    assert settle_encounters(shaded, wrong, doubtful(rows), hasty)[later].tolist() == wrong[later].tolist()
-    assert settle(shaded, wrong)[later].tolist() == who[later].tolist()
-    assert settle(shaded, who).tolist() == who.tolist()
+    assert settle_encounters(shaded, wrong, doubts, hasty)[later].tolist() == wrong[later].tolist()
+    assert settle_encounters(shaded, wrong, doubts, SETTINGS)[later].tolist() == who[later].tolist()
+    assert settle_encounters(shaded, who, doubts, SETTINGS).tolist() == who.tolist()
+
+
+def test_birds_are_compared_while_they_do_the_same() -> None:
+    # Each looks like the other one when that one feeds; both feed for most of the time before and seldom after.
+    rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
+    early = rows.time_s < 20.0
+    feeds = np.where(early, rows.time_s % 8 < 6, rows.time_s % 8 >= 6)
+    looks = np.eye(8, 64, dtype=np.int8) * 100 + 20
+    doing = np.stack([feeds, ~feeds, np.zeros(len(feeds))], axis=1).astype(np.float32)
+    rows = dataclasses.replace(rows, look=looks[np.where(feeds, 1 + who, 2 - who)], doing=doing)
+    apart, doubts = np.abs(rows.time_s - 20.0) > 6.0, doubtful(rows, 0.25)
+    for labels in (who, mixed_up(who, rows)):
+        settled = settle_encounters(rows, labels, doubts, SETTINGS)
+        assert settled[apart].tolist() == who[apart].tolist()
+    unknown = dataclasses.replace(rows, doing=np.zeros_like(doing))
+    settled = settle_encounters(unknown, who, doubts, SETTINGS)
+    assert settled[apart].tolist() != who[apart].tolist()
 
 
 def test_a_single_bird_that_decides_has_to_fit_better_by_twice_the_margin() -> None:
     # The plumages differ by 0.25: enough for two birds, of which each fits better, and not for one of them.
     rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
     came = (who == 0) | (rows.time_s > 19.9)
-    unsure = dataclasses.replace(SETTINGS, margin=0.2)
+    unsure = dataclasses.replace(SETTINGS, margin=5.0)
     later = rows.time_s > 21.0
     wrong = mixed_up(who, rows)
     both = settle_encounters(rows, wrong, doubtful(rows), unsure)

@@ -108,13 +108,23 @@ def never_moving(compared: Comparison) -> dict[str, Any]:
 def _counted_bouts(
     compared: Comparison, truth: Truth, events: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """True and found bouts of the individuals that count, with ``who`` in place of their identity's name."""
-    true = truth.events[~truth.events["person"].isin(truth.never_moving)].rename(columns={"person": "who"})
-    of_individual = compared.found[compared.found["identity"] >= 0].groupby("individual_id")["set_aside"]
-    mostly_aside = of_individual.mean() > 0.5
-    aside = set(mostly_aside.index[mostly_aside])
+    """True and found bouts of the individuals that count, with ``who`` in place of their identity's name.
+
+    Not counted are birds that never move, birds of which most boxes are not asked for, and what was found of those.
+    """
+    not_asked = _mostly(~compared.true["asked"], compared.true["person"])
+    uncounted = truth.never_moving | not_asked
+    true = truth.events[~truth.events["person"].isin(uncounted)].rename(columns={"person": "who"})
+    tracked = compared.found[compared.found["identity"] >= 0]
+    aside = _mostly(tracked["set_aside"], tracked["individual_id"])
     found = events[~events["individual_id"].isin(aside)].rename(columns={"individual_id": "who"})
     return true, found
+
+
+def _mostly(holds: pd.Series[bool], who: pd.Series[str]) -> frozenset[str]:
+    """Those for whom it holds in more than half of their rows."""
+    share = holds.groupby(who).mean()
+    return frozenset(share.index[share > 0.5].astype(str))
 
 
 def time_budget_similarity(

@@ -173,6 +173,7 @@ def truth(tmp_path: Path) -> Path:
         Bout("2", "vigilance", 10.0, 26.0),
         Bout("3", "flight", 0.0, 3.0),
         Bout("4", "vigilance", 0.0, 26.0),
+        Bout("5", "feeding", 0.0, 13.0),  # nowhere asked for: not counted
     ]
     write_truth(tmp_path / "truth", boxes, bouts, still={"4"})
     return tmp_path / "truth"

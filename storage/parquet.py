@@ -76,7 +76,7 @@ def write_table(fs: StoreFilesystem, path: str, table: pa.Table, footer: Footer)
 
 
 CheckedSchemas = MutableMapping[tuple[str, tuple[str, ...]], pq.ParquetSchema]
-"""One of each table and ethogram that had the right columns: to compare with it takes a twentieth of a check."""
+"""One of each table and ethogram that had the right columns: another is compared with it sooner than checked anew."""
 
 
 def read_footer(fs: StoreFilesystem, path: str, checked: CheckedSchemas | None = None) -> Footer:

@@ -33,9 +33,9 @@ class EncounterSettings:
     most_boxes: int = 40
     """As many calm boxes are looked at, the nearest in time."""
     margin: float = 2.0
-    """By how much the exchanged identities must fit better."""
+    """By how much the exchanged identities must fit better, in usual differences between portraits of one bird."""
     stranger: float = 2.0
-    """Cost of a bird that is known on one side of an encounter only: it came, or went, during it."""
+    """Cost, in the same unit, of a bird that is known on one side of an encounter only: it came, or went, during it."""
     review_s: float = 45.0
     """In place of ``calm_s`` when all encounters have been settled and each is looked at again."""
     review_boxes: int = 160

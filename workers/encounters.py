@@ -22,7 +22,7 @@ FORESIGHT_S = 3.0
 USUAL_ALIKE, USUAL_APART = (0.014, 0.0115), (0.0215, 0.015)
 """How much two portraits of one bird usually differ in looks (one minus the cosine) and in depth (body lengths): where
 it does the same in both, and where it may not. Means over ten seconds and another ten of the half minute after, on
-simulated reserves of the seeds 777 and 90210; different birds at about the same depth differ by 0.06 and 0.04."""
+simulated reserves of the seeds 777 and 90210 (a script that is not in the tree)."""
 MOST_UNUSUAL = 10.0
 """Differences of so many times the usual one say no more than that."""
 BOXES_FOR_HALF = 20
@@ -222,7 +222,7 @@ def _cost(before: _Portrait | None, after: _Portrait | None, settings: Encounter
 
 
 def _unlike(before: _Portrait, after: _Portrait) -> float:
-    """How badly two portraits agree, 0 upwards, as a logarithm of odds that they show two birds and not one.
+    """How badly two portraits agree, 0 upwards, in units of how much those of one bird usually differ.
 
     What it does changes how a bird looks and where its box stands, so that portraits are compared while both do the
     same, where they do. It may have stayed or have walked on; the longer the encounter lasted, the less is known of

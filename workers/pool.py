@@ -79,13 +79,12 @@ class ActorPool:
     @property
     def has_room(self) -> bool:
         """Whether an actor takes one more chunk beside others."""
-        return any(self._load[actor] < CHUNKS_AT_ONCE for actor in self._shared)
+        return bool(self._with_room)
 
     def reserve(self) -> int | None:
         """The least loaded actor, for one chunk until :meth:`returned`; None where there is no room, of which another
         camera-day may have taken the last since :attr:`has_room` was asked."""
-        with_room = [actor for actor in self._shared if self._load[actor] < CHUNKS_AT_ONCE]
-        return self._reserve(*sorted(with_room, key=self._load.__getitem__))
+        return self._reserve(sorted(self._with_room, key=self._load.__getitem__))
 
     def submit(self, actor: int, *chunk: Any) -> Any:
         """Give a chunk to an actor that is reserved for it; returns the reference of its scores."""
@@ -139,7 +138,7 @@ class ActorPool:
             self.ask(actor)
             return None
         self._node = None
-        self._reserve(actor)
+        self._reserve([actor])
         return actor, node
 
     def share_all(self) -> None:
@@ -154,7 +153,7 @@ class ActorPool:
             self._actors.returned(actor, chunks)
         self._actors.release(self)
 
-    def _reserve(self, *actors: int) -> int | None:
+    def _reserve(self, actors: Sequence[int]) -> int | None:
         actor = self._actors.reserve(actors, self)
         if actor is not None:
             self._load[actor] += 1
@@ -163,6 +162,10 @@ class ActorPool:
     def _claimed(self) -> int | None:
         by_load = sorted(self._shared, key=self._load.__getitem__)
         return next((actor for actor in by_load if self._actors.claim(actor, self)), None)
+
+    @property
+    def _with_room(self) -> list[int]:
+        return [actor for actor in self._shared if self._load[actor] < CHUNKS_AT_ONCE]
 
     @property
     def _shared(self) -> list[int]:

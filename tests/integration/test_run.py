@@ -94,7 +94,8 @@ def test_the_cut_changes_no_result(
     first_run: tuple[Path, dict[str, Any]], reserve: Path, tmp_path: Path, run: Run, same_results: Same
 ) -> None:
     settings = load_settings(None, {"decode": {"segment_seconds": 4.0, "workers": 2}})
-    run(reserve / "archive", tmp_path, settings)
+    summary = run(reserve / "archive", tmp_path, settings)
+    assert summary["scale"]["cuts"] > 0
     same_results(first_run[0], tmp_path)
 
 

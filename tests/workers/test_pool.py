@@ -33,12 +33,12 @@ def test_an_actor_that_another_camera_day_took_for_itself_after_there_was_room_g
 
 
 def test_an_actor_is_nobodys_own_while_a_place_of_it_is_reserved() -> None:
-    shared = SharedActors([MagicMock()])
-    pool, other = ActorPool(shared), ActorPool(shared)
+    pool, other = pools(1)
     assert other.reserve() == 0
     assert pool.free_one() is None
     assert pool.waits_for_others
     assert not pool.answers  # it is not even asked where it is
     other.close()
-    assert shared.is_idle(0)
     assert not pool.waits_for_others
+    assert pool.free_one() is None
+    assert pool.answers  # now it is

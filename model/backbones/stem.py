@@ -1,19 +1,18 @@
 """The fast pathway's first convolution, which has few channels and a kernel of five frames: unusual enough to be slow.
 
-On a CPU PyTorch's own gradient of its weight makes a float32 training step of ``slowfast_small`` some 1.7 times as long
-(``make bench`` measures it). On an H200 two kernels that were taken for its own had four tenths of the GPU's time in a
-step (``docs/benchmarks``). So in a training the taps of the kernel's time axis are channels of a 2-D convolution of
-each frame: on a CPU for that gradient, on CUDA for all of it.
+In a training it is a 2-D convolution of frames. On an H200 two kernels that were taken for the 3-D one had four tenths
+of the GPU's time in a step (``docs/benchmarks``); there each frame is one image, its neighbours further channels. On a
+CPU, which computes sixteen channels in the time of two, several frames are one image: ``make bench`` has the ratio.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.grad import conv2d_weight, conv3d_input
+
+CHANNELS_AT_ONCE = 16
+"""Channels of an output that a CPU computes in about the time of one."""
 
 
 class StemConv3d(nn.Conv3d):
@@ -38,85 +37,51 @@ class StemConv3d(nn.Conv3d):
         """As ``nn.Conv3d``."""
         if not (torch.is_grad_enabled() and self.weight.requires_grad):
             return super().forward(input)
-        if input.device.type != "cpu":
-            return convolve_by_frame(input, self.weight, self.stride, self.padding)  # type: ignore[arg-type]
-        if torch.is_autocast_enabled("cpu"):
-            return super().forward(input)
-        output: Tensor = _StemConvolution.apply(input, self.weight, self.stride, self.padding)
-        return output
+        together = 1 if input.device.type != "cpu" else max(1, CHANNELS_AT_ONCE // self.out_channels)
+        return convolve_frames(input, self.weight, self.stride, self.padding, together)  # type: ignore[arg-type]
 
 
-class _StemConvolution(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, input: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]
-    ) -> Tensor:
-        ctx.save_for_backward(input, weight)
-        ctx.stride, ctx.padding = stride, padding
-        return functional.conv3d(input, weight, stride=stride, padding=padding)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
-        (gradient,) = gradients
-        input, weight = ctx.saved_tensors
-        of_input = None
-        if ctx.needs_input_grad[0]:
-            of_input = conv3d_input(  # type: ignore[no-untyped-call]
-                input.shape, weight, gradient, ctx.stride, ctx.padding
-            )
-        return (
-            of_input,
-            stem_weight_gradient(input, weight.shape, gradient, ctx.stride, ctx.padding),
-            None,
-            None,
-        )
-
-
-def convolve_by_frame(
-    input: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]
+def convolve_frames(
+    input: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...], together: int = 1
 ) -> Tensor:
-    """The convolution of ``(B, C, T, H, W)`` as a 2-D one of each frame, its neighbours being further channels."""
-    outputs, channels, taps, *kernel = weight.shape
-    if torch.is_autocast_enabled(input.device.type):
-        input = input.to(torch.get_autocast_dtype(input.device.type))  # before it is copied for each tap
-    padded = functional.pad(input.transpose(1, 2), (0, 0) * 3 + (padding[0], padding[0]))
-    frames = padded.shape[1] - taps + 1
-    by_tap = torch.cat([padded[:, k : k + frames] for k in range(taps)], dim=2).flatten(0, 1)
-    flat = weight.transpose(1, 2).reshape(outputs, taps * channels, *kernel)
-    found = functional.conv2d(
-        by_tap.contiguous(memory_format=torch.channels_last), flat, None, stride[1:], padding[1:]
-    )
-    return torch.unflatten(found, 0, (len(input), frames)).transpose(1, 2)
+    """The convolution of ``(B, C, T, H, W)``, with a stride of 1 in time, as a 2-D one of frames.
 
-
-def stem_weight_gradient(
-    input: Tensor,
-    weight_shape: torch.Size,
-    gradient: Tensor,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-) -> Tensor:
-    """Gradient of a convolution's weight, from its input ``(B, C, T, H, W)`` and its output's gradient.
-
-    The stride in time is 1. Tap ``k`` of K sees frame ``t + k - padding`` where the output is frame t; so for each
-    frame of the input the taps' outputs lie on K frames, which become channels of a 2-D convolution.
+    So many output frames as ``together`` says are the channels of one image, all frames that they see those of the
+    image that it is made of.
     """
-    batch, channels, frames, height, width = input.shape
-    outputs, _, taps, *kernel = weight_shape
-    lead = taps - 1 - padding[0]
-    padded = functional.pad(gradient.transpose(1, 2), (0, 0) * 3 + (lead, lead))
-    by_tap = torch.stack([padded[:, taps - 1 - k : taps - 1 - k + frames] for k in range(taps)], dim=2)
-    frame_by_frame = zip(
-        input.transpose(1, 2).reshape(batch * frames, 1, channels, height, width),
-        by_tap.reshape(batch * frames, 1, taps * outputs, *gradient.shape[3:]),
-        strict=True,
-    )
-    # Summed over all frames in one call, single precision loses another digit: 2e-5 against 2e-6 of the gradient.
-    shape = torch.Size((taps * outputs, channels, *kernel))
-    of_frames = torch.stack(
-        [
-            conv2d_weight(frame, shape, own, stride[1:], padding[1:])  # type: ignore[no-untyped-call]
-            for frame, own in frame_by_frame
-        ]
-    ).sum(dim=0)
-    return of_frames.reshape(taps, outputs, channels, *kernel).permute(1, 2, 0, 3, 4)
+    if torch.is_autocast_enabled(input.device.type):
+        input = input.to(torch.get_autocast_dtype(input.device.type))  # before it is copied
+    outputs, _, taps, *_ = weight.shape
+    frames = input.shape[2] + 2 * padding[0] - taps + 1
+    images = _frames_together(input, frames, taps, padding[0], together)
+    kernel = _kernel_of_each(weight, together)
+    found = [functional.conv2d(part, kernel, None, stride[1:], padding[1:]) for part in _parts(images)]
+    by_frame = torch.cat(found).reshape(-1, len(input), together, outputs, *found[0].shape[2:])
+    return by_frame.permute(1, 3, 0, 2, 4, 5).flatten(2, 3)[:, :, :frames]
+
+
+def _frames_together(input: Tensor, frames: int, taps: int, lead: int, together: int) -> Tensor:
+    """Images of all frames that ``together`` outputs see, the first ones of each clip before the next ones."""
+    lacking = -frames % together
+    padded = functional.pad(input.transpose(1, 2), (0, 0) * 3 + (lead, lead + lacking))
+    firsts = range(0, frames, together)
+    images = torch.cat([padded[:, first : first + together + taps - 1].flatten(1, 2) for first in firsts])
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _kernel_of_each(weight: Tensor, together: int) -> Tensor:
+    """The weight once for each output frame, at that frame's own place among zeros."""
+    by_tap = weight.transpose(1, 2)
+    shifted = [
+        functional.pad(by_tap, (0, 0) * 3 + (place, together - 1 - place)) for place in range(together)
+    ]
+    return torch.cat(shifted).flatten(1, 2)
+
+
+def _parts(images: Tensor) -> list[Tensor]:
+    """What is convolved in one call: all, but on a CPU in single precision each image by itself.
+
+    Summed over all of them in one call, the weight's gradient loses another digit: 2e-5 against 2e-6 of it.
+    """
+    alone = images.device.type == "cpu" and images.dtype != torch.bfloat16
+    return [images[n : n + 1] for n in range(len(images))] if alone else [images]

@@ -52,7 +52,7 @@ def measure_steps(
         name: weighted(copy.deepcopy(network), batch, rule, device) for name, rule in rules.items()
     }
     plain = plain_step(copy.deepcopy(network), batch, device)
-    steps["plain, with PyTorch's own gradient of the fast stem"] = plain_step(
+    steps["plain, with the fast stem as PyTorch's 3-D convolution"] = plain_step(
         with_torch_stem(copy.deepcopy(network)), batch, device
     )
     forward = forward_only(copy.deepcopy(network), batch, device)
@@ -114,7 +114,7 @@ def plain_step(network: ActionNetwork, batch: Batch, device: str) -> Callable[[]
 
 
 def with_torch_stem(network: ActionNetwork) -> ActionNetwork:
-    """The network with ordinary convolutions in place of ``StemConv3d``, which differs in its gradient's speed."""
+    """The network with ordinary convolutions in place of ``StemConv3d``, which differs in its speed."""
     for stem in [module for module in network.modules() if isinstance(module, StemConv3d)]:
         stem.__class__ = nn.Conv3d
     return network

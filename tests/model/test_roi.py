@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
-from model.roi import roi_vectors
+from model.roi import roi_bins, roi_vectors
 
 
 def some_boxes(count: int, seed: int) -> torch.Tensor:
@@ -56,3 +56,24 @@ def test_no_boxes_give_no_vectors() -> None:
     assert roi_vectors(
         torch.zeros(1, 4, 5, 9), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     ).shape == (0, 4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from([(10, 18), (1, 1), (40, 71)]), st.integers(0, 100))
+def test_a_training_sees_the_bins_and_gradients_of_torchvision(size: tuple[int, int], seed: int) -> None:
+    height, width = size
+    maps = torch.randn(3, 4, *size, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    beyond, empty = torch.tensor([-0.2, -0.3, 1.4, 1.5]), torch.full((4,), 0.5)
+    boxes = torch.cat([some_boxes(6, seed), beyond[None], empty[None]])
+    clip = torch.tensor([0, 2, 1, 0, 2, 2, 1, 0])
+    rois = torch.cat([clip[:, None].float(), boxes * torch.tensor([width, height, width, height])], dim=1)
+    expected, found = roi_align(maps, rois, 8, aligned=True), roi_bins(maps, boxes, clip)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    outward = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed))
+    (gradient,), (wanted,) = (torch.autograd.grad(bins, maps, outward) for bins in (found, expected))
+    torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_no_boxes_give_no_vectors_in_a_training() -> None:
+    maps = torch.zeros(1, 4, 5, 9, requires_grad=True)
+    assert roi_vectors(maps, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)).shape == (0, 4)

@@ -1,8 +1,9 @@
 """The fast pathway's first convolution, which has few channels and a kernel of five frames: unusual enough to be slow.
 
-In a training it is a 2-D convolution of frames. On an H200 two kernels that were taken for the 3-D one had four tenths
-of the GPU's time in a step (``docs/benchmarks``); there each frame is one image, its neighbours further channels. On a
-CPU, which computes sixteen channels in the time of two, several frames are one image: ``make bench`` has the ratio.
+On a CPU, and in a training on CUDA, it is a 2-D convolution of frames. On an H200 two kernels that were taken for the
+3-D one had four tenths of the GPU's time in a step (``docs/benchmarks``); there each frame is one image, with its
+neighbours as further channels. A CPU computes sixteen channels in the time of two, so several frames are one image:
+``make bench`` has the ratio. For inference on CUDA and in TensorRT there is :mod:`model.engines.stems`.
 """
 
 from __future__ import annotations
@@ -35,9 +36,13 @@ class StemConv3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """As ``nn.Conv3d``."""
-        if not (torch.is_grad_enabled() and self.weight.requires_grad):
+        on_cpu = input.device.type == "cpu"
+        learns = torch.is_grad_enabled() and self.weight.requires_grad
+        if self.bias is not None or not (
+            on_cpu or learns
+        ):  # a bias comes with a norm that was folded in, for an engine
             return super().forward(input)
-        together = 1 if input.device.type != "cpu" else max(1, CHANNELS_AT_ONCE // self.out_channels)
+        together = max(1, CHANNELS_AT_ONCE // self.out_channels) if on_cpu else 1
         return convolve_frames(input, self.weight, self.stride, self.padding, together)  # type: ignore[arg-type]
 
 

@@ -62,6 +62,13 @@ def test_a_frame_moves_only_the_taps_that_see_it() -> None:
     assert gradient.flatten().tolist() == [0.0, 0.0, 0.0, 0.0, 3.0]
 
 
+def test_with_a_bias_for_an_engine_it_is_a_plain_convolution() -> None:
+    stem = StemConv3d.like(PLAIN)
+    stem.bias = nn.Parameter(torch.tensor([3.0, -2.0]))
+    frames = torch.randn(1, 3, 6, 11, 13)
+    torch.testing.assert_close(stem(frames), PLAIN(frames) + torch.tensor([3.0, -2.0]).reshape(2, 1, 1, 1))
+
+
 @pytest.mark.parametrize("odd", [{"bias": True}, {"stride": 2}, {"dilation": 2}])
 def test_another_convolution_is_refused(odd: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="no stem"):

@@ -31,6 +31,11 @@ MAX_LOGIT = 8.0
 LOGIT_UNIT = 4.0
 OTHER_CHANNELS = 4
 """After those of the behaviours: motion, height, width, and whether there is a score at all."""
+REFERENCE_KEYFRAMES = 675
+"""Three minutes: a box is large or small against the median of so many keyframes around it. Over a night a bird comes
+nearer and goes away, and what it did hours ago says nothing of how it stands now."""
+REFERENCE_STEP = 15
+"""Keyframes, 4 s, that share one median."""
 
 Floats = NDArray[np.floating[Any]]
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -112,7 +117,7 @@ def series_channels(
         place: number of each sample's keyframe, shape ``(N,)``, N at least 1.
         p_behaviour: probabilities ``(N, C)``; a sample without any (NaN) is as good as unseen.
         p_dynamic: of moving, ``(N,)``.
-        xyxy: boxes ``(N, 4)`` in any unit; only their size against the individual's own median counts.
+        xyxy: boxes ``(N, 4)`` in any unit; only their size against the individual's own median around it counts.
     """
     column = place - place.min()
     known = ~np.isnan(p_behaviour).any(axis=1)
@@ -120,7 +125,7 @@ def series_channels(
     if not known.any():
         return channels
     size = np.log2(np.maximum(xyxy[:, 2:] - xyxy[:, :2], 1e-4)).astype(np.float64)
-    relative = np.clip(size - np.median(size[known], axis=0), -1.0, 1.0)
+    relative = np.clip(size - _reference(column, column[known], size[known]), -1.0, 1.0)
     shape_and_motion = np.stack(
         [
             _logit(np.nan_to_num(p_dynamic, nan=0.5)),
@@ -133,6 +138,22 @@ def series_channels(
     channels[: p_behaviour.shape[1], seen] = _logit(p_behaviour[known]).T
     channels[p_behaviour.shape[1] :, seen] = shape_and_motion[:, known]
     return channels
+
+
+def _reference(column: NDArray[np.int64], known: NDArray[np.int64], size: Floats) -> NDArray[np.float64]:
+    """Median size of the known samples around each sample, ``(N, 2)``; up to three minutes have one for all.
+
+    The window has the same length everywhere: at the ends of the series it lies to one side.
+    """
+    middle = column // REFERENCE_STEP * REFERENCE_STEP + REFERENCE_STEP // 2
+    last = max(0, int(column.max()) + 1 - REFERENCE_KEYFRAMES)
+    first = np.clip(middle - REFERENCE_KEYFRAMES // 2, 0, last)
+    reference: NDArray[np.float64] = np.tile(np.median(size, axis=0), (len(column), 1))
+    for start in np.unique(first).tolist():
+        begin, end = np.searchsorted(known, [start, start + REFERENCE_KEYFRAMES])
+        if begin < end:
+            reference[first == start] = np.median(size[begin:end], axis=0)
+    return reference
 
 
 def _logit(probability: Floats) -> NDArray[np.float64]:

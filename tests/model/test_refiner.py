@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from model.checkpoint import embedded_checkpoint, load_checkpoint
 from model.errors import CheckpointDigestError, CheckpointFormatError
 from model.refiner import (
+    REFERENCE_KEYFRAMES,
+    REFERENCE_STEP,
     Refiner,
     RefinerShape,
     embedded_refiner,
@@ -62,6 +64,48 @@ def test_channels_hold_log_odds_motion_size_and_presence() -> None:
     assert channels[3] == pytest.approx([0, 0, 0, 2, 0])  # twice as tall as its median
     assert channels[4] == pytest.approx([0, 0, 0, 0, 0], abs=1e-6)
     assert channels[5].tolist() == [1, 0, 0, 1, 1]  # an unscored box is as good as unseen
+
+
+def test_a_box_is_tall_or_not_against_the_minutes_around_it() -> None:
+    # An hour of feeding, bent low, with three minutes of upright rest in it: what came long before must not matter.
+    count, rest = 13_500, slice(9_000, 9_000 + REFERENCE_KEYFRAMES)
+    xyxy = boxes(count)
+    xyxy[rest, 1] -= 0.2
+    xyxy += np.random.default_rng(8).normal(0, 0.001, xyxy.shape).astype(np.float32)
+    neutral = np.full((count, 2), 0.5), np.full(count, 0.5)
+    channels = series_channels(np.arange(count), *neutral, xyxy)
+    around = slice(rest.start - REFERENCE_KEYFRAMES, rest.stop + REFERENCE_KEYFRAMES)
+    assert around.start % REFERENCE_STEP == 0
+    by_itself = series_channels(
+        np.arange(3 * REFERENCE_KEYFRAMES), *(part[around] for part in neutral), xyxy[around]
+    )
+    np.testing.assert_array_equal(
+        channels[:, rest], by_itself[:, REFERENCE_KEYFRAMES : 2 * REFERENCE_KEYFRAMES]
+    )
+    assert (
+        abs(channels[3, rest][320:350]).max() < 0.1
+    )  # its own height, not the feeding bird's, is the measure
+    assert channels[3, 100] == pytest.approx(0, abs=0.1)
+
+
+def test_up_to_three_minutes_have_one_measure_and_what_is_unknown_none() -> None:
+    count = REFERENCE_KEYFRAMES
+    xyxy = boxes(count)
+    xyxy[:50, 3] += 0.2  # twice as tall, for less than half of the time
+    p = np.full((count, 2), 0.5)
+    p[50:80] = np.nan
+    channels = series_channels(np.arange(count), p, np.full(count, 0.5), xyxy)
+    assert channels[3, :50] == pytest.approx(2.0, abs=1e-6)
+    assert channels[3, 50:] == pytest.approx(0.0, abs=1e-6)
+    assert channels[5].sum() == count - 30
+
+
+def test_a_gap_of_minutes_leaves_each_part_its_own_measure() -> None:
+    place = np.concatenate([np.arange(100), np.arange(5_000, 5_100)])
+    xyxy = boxes(200)
+    xyxy[100:, 3] += 0.2
+    channels = series_channels(place, np.full((200, 2), 0.5), np.full(200, 0.5), xyxy)
+    assert abs(channels[3]).max() < 1e-6
 
 
 def test_without_what_it_learnt_the_scores_stay_as_they_are() -> None:

@@ -16,6 +16,7 @@ from flows.commands.annotations import add_annotations
 from flows.commands.doctor import add_doctor
 from flows.commands.evaluate import add_evaluate
 from flows.commands.export import add_export
+from flows.commands.parts import add_train_detector, add_train_refiner
 from flows.commands.plan import add_plan
 from flows.commands.replay import add_replay
 from flows.commands.run import add_run, add_schedule
@@ -68,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         add_query,
         add_annotations,
         add_train,
+        add_train_detector,
+        add_train_refiner,
         add_evaluate,
         add_ablate,
         add_sweep,

@@ -289,6 +289,16 @@ def load_detector(
         CheckpointDigestError: its content is not what was written.
         CheckpointKeysError: its tensors are not those of the architecture that it names.
     """
+    detector, info = load_trainable(path, min_score, max_boxes)
+    detector.eval().requires_grad_(False)
+    fuse_batch_norms(detector)
+    return detector.to(device), info
+
+
+def load_trainable(
+    path: Path, min_score: float | None = None, max_boxes: int = 100
+) -> tuple[nn.Module, DetectorInfo]:
+    """Rebuild a detector as it was trained, to train it further; arguments and errors as :func:`load_detector`."""
     info, tensors = _read(path)
     detector = build_detector(
         info.shape, info.min_score if min_score is None else min_score, info.nms_iou, max_boxes
@@ -298,9 +308,7 @@ def load_detector(
         detector.load_state_dict({**counters, **{name: tensor.float() for name, tensor in tensors.items()}})
     except RuntimeError as error:
         raise CheckpointKeysError(f"{path}: its tensors are not those of {info.shape}: {error}") from error
-    detector.eval().requires_grad_(False)
-    fuse_batch_norms(detector)
-    return detector.to(device), info
+    return detector, info
 
 
 def embedded_detector() -> Path:

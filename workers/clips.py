@@ -208,11 +208,17 @@ def light_of_videos(reserve: Path, videos: list[str]) -> list[str]:
     """Light regime of each video, from the cameras and their videos listed in ``reserve.json``.
 
     Raises:
-        BadTruthError: neither a video nor its camera is listed.
+        BadTruthError: the file cannot be read, or lists neither a video nor its camera.
     """
-    listed = json.loads(reserve.read_text())["cameras"]
-    by_video = {video: str(entry["light"]) for entry in listed for video in entry.get("videos", ())}
-    by_camera = {entry["camera"]: str(entry["light"]) for entry in listed}
+    try:
+        listed = json.loads(reserve.read_text(encoding="utf-8"))["cameras"]
+        by_video = {video: str(entry["light"]) for entry in listed for video in entry.get("videos", ())}
+        by_camera = {entry["camera"]: str(entry["light"]) for entry in listed}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadTruthError(
+            f"{reserve}: cannot be read ({type(error).__name__}: {error}); make it anew with 'aviaflow annotations' or "
+            "'aviaflow simulate'"
+        ) from error
     try:
         return [by_video.get(video) or by_camera[Path(video).parent.name] for video in videos]
     except KeyError as error:

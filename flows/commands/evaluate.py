@@ -25,8 +25,12 @@ def add_evaluate(commands: Any) -> None:
         "Score a checkpoint on a reserve whose truth is known, with true and with found boxes.",
         call_evaluate,
     )
+    parser.add_argument("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="by default the run's")
     parser.add_argument(
-        "checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="by default the embedded weights"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML of a run, for its detector, height of frames and checkpoint; configs/local.yaml has every key",
     )
     parser.add_argument(
         "--reserve", type=Path, required=True, metavar="DIR", help="folder with archive/ and truth/"
@@ -51,13 +55,16 @@ def call_evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate, write what ``--out`` asks for, and print the result."""
     from flows.evaluation.evaluate import evaluate_reserve
     from flows.evaluation.report import describe_evaluation, report_json, write_report
+    from flows.settings import load_settings
     from model.checkpoint import embedded_checkpoint
 
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
+    settings = load_settings(arguments.config)
     report = evaluate_reserve(
-        arguments.checkpoint or embedded_checkpoint(),
+        arguments.checkpoint or settings.infer.checkpoint or embedded_checkpoint(),
         arguments.reserve,
+        settings=settings,
         part=arguments.part,
         every=arguments.every,
         max_rows_per_image=arguments.max_rows_per_image,

@@ -23,10 +23,10 @@ from flows.evaluation.box_scores import (
 from flows.evaluation.found_boxes import FoundBoxes, find_boxes
 from flows.evaluation.instances import ALL, Evaluation, WindowScores, score_windows, summarise, video_of_boxes
 from flows.evaluation.reserve import Reserve, open_reserve, reserve_windows
-from flows.settings import DecodeSettings
+from flows.nightly.context import detector_facts, detector_spec
+from flows.settings import Settings
 from model.bootstrap import REPLICATES, draw_videos
 from model.checkpoint import CheckpointInfo, load_checkpoint
-from model.detector import embedded_detector, read_detector_info
 from model.errors import ModelError
 from workers.clips import WindowSet
 from workers.detectors import DetectorSpec
@@ -74,17 +74,19 @@ def evaluate_reserve(
     checkpoint: Path,
     root: Path,
     *,
+    settings: Settings | None = None,
     part: str | None = None,
     every: int = 2,
     max_rows_per_image: int | None = None,
     scratch: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> EvaluationReport:
-    """Measure a checkpoint on a reserve, with true boxes and with those of the default detector.
+    """Measure a checkpoint on a reserve, with true boxes and with those that a run finds.
 
     Args:
         checkpoint: the weights.
         root: folder with ``archive`` and ``truth``.
+        settings: of the run, of which the detector and the height of frames are taken; by default the defaults.
         part: the only part of its ``split.csv`` that is scored; by default everything.
         every: every how-manieth keyframe is taken; neighbours are 4/15 s apart.
         max_rows_per_image: AVA's evaluator keeps 50 rows of an image in frame-mAP; None keeps all.
@@ -97,13 +99,15 @@ def evaluate_reserve(
         TruthMissingError: the reserve is not complete.
         WorkerError: a video or the truth cannot be read.
     """
-    reserve = open_reserve(root, part)
+    reserve, settings = open_reserve(root, part), settings or Settings()
+    detector = detector_spec(str(root / "archive"), settings)
+    height = settings.decode.frame_height
     try:
         network, info = load_checkpoint(checkpoint)
     except ModelError as error:
         raise SettingsError(str(error)) from error
     _check_names(reserve, info, checkpoint)
-    with reserve_windows(reserve, info.input_height, scratch, progress) as windows:
+    with reserve_windows(reserve, info.input_height, height, scratch, progress) as windows:
         _check_labels(windows, info.behaviours, checkpoint)
         keyframes = reserve.keyframes(windows, every)
         if not keyframes.size:
@@ -112,8 +116,10 @@ def evaluate_reserve(
             )
         progress(f"scoring the true boxes of {len(keyframes)} keyframes")
         on_true = score_windows(network, windows, keyframes, device=device())
-        found = _find(reserve, windows, checkpoint, every, progress)
-        return _report(checkpoint, info, reserve, windows, on_true, found, every, max_rows_per_image)
+        found = _find(reserve, windows, checkpoint, detector, height, every, progress)
+        return _report(
+            checkpoint, info, reserve, windows, on_true, found, detector, every, max_rows_per_image
+        )
 
 
 def device() -> str:
@@ -122,15 +128,21 @@ def device() -> str:
 
 
 def _find(
-    reserve: Reserve, windows: WindowSet, checkpoint: Path, every: int, progress: Callable[[str], None]
+    reserve: Reserve,
+    windows: WindowSet,
+    checkpoint: Path,
+    detector: DetectorSpec,
+    frame_height: int,
+    every: int,
+    progress: Callable[[str], None],
 ) -> dict[str, FoundBoxes]:
     return find_boxes(
         reserve.root / "archive",
         Scorer(checkpoint, device()),
-        DetectorSpec("auto", embedded_detector()),
+        detector,
         lambda uri, length: reserve.moments(windows, uri, length, every),
         device=device(),
-        frame_height=DecodeSettings().frame_height,
+        frame_height=frame_height,
         videos=reserve.videos,
         progress=progress,
     )
@@ -143,6 +155,7 @@ def _report(
     windows: WindowSet,
     on_true: WindowScores,
     found: dict[str, FoundBoxes],
+    detector: DetectorSpec,
     every: int,
     max_rows_per_image: int | None,
 ) -> EvaluationReport:
@@ -155,7 +168,7 @@ def _report(
         digest=info.digest,
         architecture=info.architecture,
         trained_on=info.trained_on,
-        detector=f"auto: motion, and the embedded one, trained on {read_detector_info(embedded_detector()).trained_on}",
+        detector=_in_words(detector),
         reserve=reserve.root.name,
         part=reserve.part,
         is_split=reserve.is_split,
@@ -171,6 +184,12 @@ def _report(
         box_precision=precision,
         true_boxes=summarise(names, windows, on_true),
     )
+
+
+def _in_words(detector: DetectorSpec) -> str:
+    _, taught = detector_facts(detector)
+    motion = ", and motion" if detector.name == "auto" else ""
+    return detector.name + (f": a detector {taught}{motion}" if taught else "")
 
 
 def three_scores(

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from flows.annotations.labelled import SPLIT_FILE, read_labelled, read_split, videos_of_part
 from flows.errors import SettingsError, TruthMissingError
 from flows.evaluation.instances import ALL, DAY, INFRARED
+from flows.settings import DecodeSettings
 from workers.archive import list_archive
 from workers.clips import WindowSet, build_windows, light_of_videos, open_windows, read_truth
 from workers.messages import KEYFRAME_STEP
+
+FRAME_HEIGHT = DecodeSettings().frame_height
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ def open_reserve(root: Path, part: str | None = None) -> Reserve:
 def reserve_windows(
     reserve: Reserve,
     input_height: int,
+    frame_height: int = FRAME_HEIGHT,
     scratch: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[WindowSet]:
@@ -121,6 +125,7 @@ def reserve_windows(
     Args:
         reserve: what to cut.
         input_height: lines of the network's input.
+        frame_height: lines at which a run decodes.
         scratch: where new windows lie as long as they are needed; by default the system's temporary folder.
         progress: called with lines of words.
 
@@ -128,7 +133,7 @@ def reserve_windows(
         BadTruthError: the truth and the archive do not fit together.
     """
     cut = reserve.root / "windows"
-    if reserve.part is None and (cut / "index.npz").exists():
+    if reserve.part is None and frame_height == FRAME_HEIGHT and (cut / "index.npz").exists():
         windows = open_windows(cut)
         if windows.frames.shape[1] == input_height and len(windows.light) == reserve.with_truth:
             yield windows
@@ -138,6 +143,7 @@ def reserve_windows(
             reserve.root,
             Path(folder),
             seed=0,
+            frame_height=frame_height,
             input_height=input_height,
             videos=reserve.videos[: reserve.with_truth],
             progress=progress,

@@ -88,10 +88,10 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
     """
     ethogram = load_ethogram(settings.ethogram)
     checkpoint = (settings.infer.checkpoint or embedded_checkpoint()).absolute()
-    detector = _detector_spec(archive, settings)
+    detector = detector_spec(archive, settings)
     try:
         _, model = load_checkpoint(checkpoint)
-        detector_digest, detector_note = _detector_facts(detector)
+        detector_digest, detector_note = detector_facts(detector)
         if settings.decode.decoder == "nvdec":
             check_nvdec()
         if settings.infer.engine != "auto":
@@ -170,12 +170,13 @@ def _check_refiner(refiner: RefinerInfo, path: object, model: CheckpointInfo) ->
     if refiner.reads != model.digest:
         raise SettingsError(
             f"{path}: this refiner reads the scores of the checkpoint {refiner.reads[:16]}, not of "
-            f"{model.digest[:16]}; name its checkpoint under infer, or train one (python -m "
-            "flows.training.refiner), or set segment.refiner to none"
+            f"{model.digest[:16]}; name its checkpoint under infer, or train one (aviaflow "
+            "train-refiner), or set segment.refiner to none"
         )
 
 
-def _detector_spec(archive: str, settings: Settings) -> DetectorSpec:
+def detector_spec(archive: str, settings: Settings) -> DetectorSpec:
+    """The detector of a run over an archive."""
     detect = settings.detect
     weights = detect.weights
     if weights is None and detect.detector in ("auto", "learned"):
@@ -186,7 +187,7 @@ def _detector_spec(archive: str, settings: Settings) -> DetectorSpec:
     )
 
 
-def _detector_facts(detector: DetectorSpec) -> tuple[str, str]:
+def detector_facts(detector: DetectorSpec) -> tuple[str, str]:
     """Digest of the detector's weights or boxes, and what it was trained on."""
     if detector.name in ("auto", "learned"):
         assert detector.weights is not None

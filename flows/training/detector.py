@@ -1,159 +1,142 @@
-"""Train the small bird detector on an annotated archive and write its weights with a card.
+"""``aviaflow train-detector``: train the small detector on a folder with annotations.
 
-``python -m flows.training.detector --archive DIR --out model/weights``, where ``DIR`` holds ``archive`` and
-``truth`` as the simulator writes them. The figures of the card are of the archive given with ``--test``, and
-without one of cameras of ``DIR`` that were kept out of the training.
+The folder holds ``archive`` and ``truth``, as ``aviaflow annotations`` and ``aviaflow simulate`` write them. Where it
+has a ``split.csv``, the training part is learned from, limits are chosen on the validation part, and the card's
+figures are of the test part; else some cameras are kept out for both.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from flows.annotations.labelled import read_labelled
+from flows.settings import DecodeSettings
 from flows.training.detector_card import DetectorCard, Sample, score_table, write_card
-from model.detector import DetectorShape, build_detector, load_detector, save_detector
-from model.detector_augment import FrameTruth
+from flows.training.detector_data import KEPT_OUT, KeyframeSet, VideoParts, collect_keyframes, divide_videos
+from model.detector import (
+    DetectorShape,
+    build_detector,
+    load_detector,
+    load_trainable,
+    save_detector,
+)
 from model.detector_training import DetectorRecipe, train_detector
 from model.engines.torch_engine import trains_in_bf16
-from workers.clips import TruthBox, frame_times, grid_indices, light_of_videos, read_truth
-from workers.errors import BadTruthError
-from workers.messages import KEYFRAME_STEP
 
-FRAME_HEIGHT = 216
-"""Lines of the frames, as the pipeline decodes them by default."""
 KEYFRAMES = 8000
 """Keyframes to train on, spread evenly over the videos."""
 TEST_KEYFRAMES = 1500
-RESTING_KEYFRAMES = 75
-"""A bird that is in at least so many keyframes of a video, 20 s, and moves in none of them is a resting one."""
-EMPTY_SHARE = 0.1
-"""Share of the training keyframes in which nothing is there."""
-KEPT_OUT = 8
-"""One camera in this many is kept out of the training, to choose the least score and the overlap."""
+FRAME_HEIGHT = DecodeSettings().frame_height
 MIN_SCORES = tuple(round(0.20 + 0.02 * step, 2) for step in range(26))
 NMS_IOUS = (0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
-TRAINED_ON = "simulated birds"
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeyframeSet:
-    """Keyframes of an annotated archive with their birds."""
-
-    frames: NDArray[np.uint8]
-    """RGB pixels, shape ``(N, H, W, 3)``."""
-    truths: tuple[FrameTruth, ...]
-    resting: tuple[NDArray[np.bool_], ...]
-    """Per keyframe, which of its birds rest through the video."""
-    infrared: NDArray[np.bool_]
-    """Which keyframes are infrared, shape ``(N,)``."""
+Progress = Callable[[str], None]
 
 
-def list_cameras(root: Path) -> dict[str, list[str]]:
-    """Videos with truth, by the folder of their camera.
+@dataclass(frozen=True, slots=True)
+class DetectorRequest:
+    """What a training of the detector is told."""
 
-    Raises:
-        BadTruthError: the truth cannot be read, or has no boxes.
-    """
-    cameras: dict[str, list[str]] = {}
-    for video in sorted(read_truth(root / "truth")):
-        cameras.setdefault(str(Path(video).parent), []).append(video)
-    if not cameras:
-        raise BadTruthError(f"{root / 'truth' / 'boxes.csv'} has no boxes")
-    return cameras
+    archive: Path
+    """Folder with ``archive`` and ``truth``."""
+    out: Path
+    """The file of weights; the card comes beside it."""
+    command: str
+    test: Path | None = None
+    """Another such folder, for the figures of the card."""
+    initial: Path | None = None
+    """Weights to start from."""
+    recipe: DetectorRecipe = field(default_factory=DetectorRecipe)
+    shape: DetectorShape = field(default_factory=DetectorShape)
+    """Of a detector that starts from nothing."""
+    keyframes: int = KEYFRAMES
+    frame_height: int = FRAME_HEIGHT
+    """Lines of the frames, as the run decodes them."""
 
 
-def collect_keyframes(root: Path, videos: Sequence[str], count: int, seed: int, cache: Path) -> KeyframeSet:
-    """Decode keyframes of some videos, evenly spread over them, into a memory map in the folder ``cache``.
+def train(request: DetectorRequest, progress: Progress) -> DetectorCard:
+    """Train, choose the limits, measure, and write the weights with their card.
 
     Raises:
-        BadTruthError: truth and videos do not fit together.
+        TruthMissingError: a folder lacks a file.
+        BadTruthError: an archive and its truth do not fit together, or no bird is to be seen well enough.
+        SplitFileError: truth and split do not fit together.
+        ModelError: the weights to start from cannot be used.
     """
-    truth = read_truth(root / "truth")
-    infrared = dict(zip(videos, light_of_videos(root / "truth" / "reserve.json", list(videos)), strict=True))
-    rng = np.random.default_rng(seed)
-    frames: NDArray[np.uint8] | None = None
-    truths: list[FrameTruth] = []
-    rests: list[NDArray[np.bool_]] = []
-    dark: list[bool] = []
-    per_video = max(1, count // len(videos))
-    for video in videos:
-        resting = _resting_individuals(truth.get(video, {}))
-        for grid, pixels in _decode_some(root / "archive" / video, truth.get(video, {}), per_video, rng):
-            if frames is None:
-                shape = (per_video * len(videos), *pixels.shape)
-                frames = np.lib.format.open_memmap(cache / f"frames-{seed}.npy", "w+", np.uint8, shape)
-            if pixels.shape != frames.shape[1:]:
-                raise BadTruthError(f"{video}: its aspect ratio differs from the others', train them apart")
-            frames[len(truths)] = pixels
-            birds = [box for box in truth.get(video, {}).get(grid, []) if box.label >= 0]
-            truths.append(_frame_truth(birds, pixels.shape[0], pixels.shape[1]))
-            rests.append(np.array([bird.individual in resting for bird in birds], bool))
-            dark.append(infrared[video].startswith("infrared"))
-        log.info("decoded %d keyframes", len(truths))
-    if frames is None:
-        raise BadTruthError(f"{root}: no video has a frame")
-    return KeyframeSet(frames[: len(truths)], tuple(truths), tuple(rests), np.array(dark, bool))
+    parts = divide_videos(request.archive)
+    detector, shape, trained_on = _start(request)
+    with tempfile.TemporaryDirectory() as folder:
+        progress(f"decoding keyframes of {len(parts.learned)} videos to learn from")
+        training = _collect(request, parts.learned, request.keyframes, 0, folder)
+        holding = _collect(request, parts.held, request.keyframes // KEPT_OUT, 1, folder)
+        started = time.monotonic()
+        losses = _Losses(request.recipe.steps, progress)
+        half = trains_in_bf16("cpu")
+        train_detector(detector, training.frames, training.truths, request.recipe, losses, half)
+        minutes = (time.monotonic() - started) / 60
+        progress(f"choosing the least score and the overlap on {len(holding.truths)} keyframes")
+        min_score, nms_iou = choose_limits(detector, holding)
+        info = save_detector(detector, request.out, shape, trained_on, min_score, nms_iou)
+        tested, tested_on = _test_set(request, parts, holding, folder)
+        sample = look(load_detector(request.out)[0], tested)
+        card = DetectorCard(
+            info=info,
+            recipe=request.recipe,
+            parameters=sum(parameter.numel() for parameter in detector.parameters()),
+            size_bytes=request.out.stat().st_size,
+            simulated=read_labelled(request.archive).simulated,
+            videos=len(parts.learned),
+            keyframes=len(training.truths),
+            birds_xyxy_px=training.birds(),
+            frame_height=request.frame_height,
+            minutes=minutes,
+            threads=torch.get_num_threads(),
+            tested_on=tested_on,
+            scores=score_table(sample, min_score),
+            command=request.command,
+        )
+    write_card(card, request.out.with_suffix(".CARD.md"))
+    return card
 
 
-def _resting_individuals(truth: Mapping[int, Sequence[TruthBox]]) -> set[str]:
-    """Individuals of one video that are long in it and never move, which motion against a plate cannot see."""
-    birds = [box for boxes in truth.values() for box in boxes if box.label >= 0]
-    keyframes = Counter(bird.individual for bird in birds)
-    moving = {bird.individual for bird in birds if bird.dynamic}
-    return {name for name, count in keyframes.items() if count >= RESTING_KEYFRAMES and name not in moving}
+def _start(request: DetectorRequest) -> tuple[nn.Module, DetectorShape, str]:
+    """The detector before its first step, its shape, and what it will have been trained on."""
+    simulated = read_labelled(request.archive).simulated
+    taught = "simulated birds" if simulated else request.archive.resolve().name
+    if request.initial is None:
+        torch.manual_seed(request.recipe.seed)
+        return build_detector(request.shape), request.shape, taught
+    detector, info = load_trainable(request.initial)
+    return detector, info.shape, f"{taught}, from weights trained on {info.trained_on}"
 
 
-def _decode_some(
-    path: Path, truth: Mapping[int, Sequence[TruthBox]], count: int, rng: np.random.Generator
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Grid index and pixels of up to ``count`` keyframes, evenly spread."""
-    frame_of_grid = grid_indices(frame_times(path))
-    chosen = choose_moments(range(0, len(frame_of_grid), KEYFRAME_STEP), truth, count, rng)
-    moments = {int(frame_of_grid[grid]): grid for grid in chosen}
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        width = 2 * round(stream.width * FRAME_HEIGHT / stream.height / 2)
-        for number, frame in enumerate(container.decode(stream)):
-            if number in moments:
-                picture = frame.reformat(width, FRAME_HEIGHT, format="rgb24", interpolation="BICUBIC")
-                yield moments[number], picture.to_ndarray()
+def _collect(
+    request: DetectorRequest, videos: Sequence[str], count: int, stream: int, folder: str
+) -> KeyframeSet:
+    seed = request.recipe.seed + stream
+    return collect_keyframes(request.archive, videos, max(1, count), seed, Path(folder), request.frame_height)
 
 
-def choose_moments(
-    moments: Sequence[int], truth: Mapping[int, object], count: int, rng: np.random.Generator
-) -> list[int]:
-    """Up to ``count`` moments, evenly spread; where there are more, few with nothing in the frame."""
-    if len(moments) <= count:
-        return list(moments)
-    occupied = [moment for moment in moments if moment in truth]
-    empty = [moment for moment in moments if moment not in truth]
-    num_empty = min(len(empty), max(round(EMPTY_SHARE * count), count - len(occupied)))
-    chosen = [
-        part[int(place)]
-        for part, number in ((occupied, count - num_empty), (empty, num_empty))
-        for place in (np.arange(number) + rng.random()) * (len(part) / max(1, number))
-    ]
-    return sorted(chosen)
-
-
-def _frame_truth(birds: Sequence[TruthBox], height: int, width: int) -> FrameTruth:
-    xyxy = np.array([bird.xyxy for bird in birds], np.float32).reshape(-1, 4)
-    ignored = np.array([not bird.learnable for bird in birds], bool)
-    return FrameTruth(xyxy * np.array([width, height, width, height], np.float32), ignored)
+def _test_set(
+    request: DetectorRequest, parts: VideoParts, holding: KeyframeSet, folder: str
+) -> tuple[KeyframeSet, str]:
+    if request.test is None:
+        if parts.tested == parts.held:
+            return holding, parts.tested_on
+        return _collect(request, parts.tested, TEST_KEYFRAMES, 2, folder), parts.tested_on
+    other = divide_videos(request.test)
+    videos = sorted({*other.learned, *other.held, *other.tested})
+    of_other = replace(request, archive=request.test)
+    sites = ", ".join(sorted({video.split("/")[0] for video in videos}))
+    return _collect(of_other, videos, TEST_KEYFRAMES, 2, folder), f"{len(videos)} unseen videos of {sites}"
 
 
 def look(detector: nn.Module, keyframes: KeyframeSet) -> Sample:
@@ -186,64 +169,11 @@ def choose_limits(detector: nn.Module, keyframes: KeyframeSet) -> tuple[float, f
     return best[1], best[2]
 
 
-def train(
-    archive: Path,
-    out: Path,
-    test: Path | None,
-    recipe: DetectorRecipe,
-    shape: DetectorShape,
-    keyframes: int = KEYFRAMES,
-) -> DetectorCard:
-    """Train, choose the limits, measure, and write ``crane_detector.safetensors`` with its card into ``out``.
+class _Losses:
+    """Tells the losses now and then."""
 
-    Raises:
-        BadTruthError: an archive and its truth do not fit together.
-    """
-    cameras = list_cameras(archive)
-    kept_out = sorted(cameras)[::KEPT_OUT] if len(cameras) > 1 else []
-    learned = [video for camera in cameras if camera not in kept_out for video in cameras[camera]]
-    held = [video for camera in kept_out for video in cameras[camera]] or learned
-    weights = out / "crane_detector.safetensors"
-    with tempfile.TemporaryDirectory() as folder:
-        training = collect_keyframes(archive, learned, keyframes, recipe.seed, Path(folder))
-        holding = collect_keyframes(archive, held, keyframes // KEPT_OUT, recipe.seed + 1, Path(folder))
-        started = time.monotonic()
-        detector = build_detector(shape)
-        progress = _Progress(recipe.steps)
-        train_detector(detector, training.frames, training.truths, recipe, progress, trains_in_bf16("cpu"))
-        minutes = (time.monotonic() - started) / 60
-        min_score, nms_iou = choose_limits(detector, holding)
-        info = save_detector(detector, weights, shape, TRAINED_ON, min_score, nms_iou)
-        tested, tested_on = holding, f"{len(kept_out)} cameras kept out of the training"
-        if test is not None:
-            videos = [video for camera in list_cameras(test).values() for video in camera]
-            tested = collect_keyframes(test, videos, TEST_KEYFRAMES, recipe.seed + 2, Path(folder))
-            tested_on = (
-                f"{len(videos)} unseen videos of {', '.join(sorted({v.split('/')[0] for v in videos}))}"
-            )
-        sample = look(load_detector(weights)[0], tested)
-        card = DetectorCard(
-            info=info,
-            recipe=recipe,
-            parameters=sum(parameter.numel() for parameter in detector.parameters()),
-            size_bytes=weights.stat().st_size,
-            cameras=len(cameras) - len(kept_out),
-            keyframes=len(training.truths),
-            birds=sum(int((~truth.ignored).sum()) for truth in training.truths),
-            minutes=minutes,
-            threads=torch.get_num_threads(),
-            tested_on=tested_on,
-            scores=score_table(sample, min_score),
-        )
-    write_card(card, out / "crane_detector.CARD.md")
-    return card
-
-
-class _Progress:
-    """Logs the losses now and then."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
+    def __init__(self, steps: int, progress: Progress) -> None:
+        self._steps, self._progress = steps, progress
         self._mean: dict[str, float] = {}
 
     def __call__(self, step: int, losses: dict[str, float]) -> None:
@@ -251,29 +181,4 @@ class _Progress:
             self._mean[name] = 0.95 * self._mean.get(name, loss) + 0.05 * loss
         if step % 50 == 0 or step + 1 == self._steps:
             words = ", ".join(f"{name} {loss:.3f}" for name, loss in self._mean.items())
-            log.info("step %d of %d: %s", step + 1, self._steps, words)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of the module."""
-    parser = argparse.ArgumentParser(prog="python -m flows.training.detector", description=__doc__)
-    parser.add_argument("--archive", type=Path, required=True, help="folder with archive/ and truth/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the weights and the card")
-    parser.add_argument("--test", type=Path, help="another such folder, for the figures of the card")
-    parser.add_argument(
-        "--frames", type=int, default=DetectorRecipe().frame_budget, help="frames to learn from"
-    )
-    parser.add_argument("--keyframes", type=int, default=KEYFRAMES, help="different ones among them")
-    parser.add_argument("--threads", type=int, help="CPU threads; by default all processors")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    recipe = replace(DetectorRecipe(), frame_budget=options.frames)
-    card = train(options.archive, options.out, options.test, recipe, DetectorShape(), options.keyframes)
-    for row in card.scores:
-        log.info("%s: recall %.3f, precision %.3f", row.name, row.counts.recall, row.counts.precision)
-
-
-if __name__ == "__main__":
-    main()
+            self._progress(f"step {step + 1} of {self._steps}: {words}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,13 +94,57 @@ class DetectorCard:
     recipe: DetectorRecipe
     parameters: int
     size_bytes: int
-    cameras: int
+    simulated: bool
+    """Whether the birds that it learned from are."""
+    videos: int
+    """That it learned from."""
     keyframes: int
-    birds: int
+    birds_xyxy_px: NDArray[np.float32]
+    """Corners of the birds that it learned from, shape ``(M, 4)``."""
+    frame_height: int
+    """Lines of the frames."""
     minutes: float
     threads: int
     tested_on: str
     scores: Sequence[ScoreRow]
+    command: str
+
+    @property
+    def bird_heights_px(self) -> tuple[int, int]:
+        """Between which the heights of nine birds in ten lie."""
+        heights = self.birds_xyxy_px[:, 3] - self.birds_xyxy_px[:, 1]
+        low, high = np.percentile(heights, [5, 95])
+        return round(float(low)), round(float(high))
+
+
+def describe_scores(card: DetectorCard) -> str:
+    """What it finds, for a person."""
+    lines = [f"on {card.tested_on}, boxes of score {card.info.min_score} and more:"]
+    for row in card.scores:
+        precision = f", precision {row.counts.precision:.3f}" if row.has_precision else ""
+        lines.append(f"{row.name:<24} {row.counts.truth:>6} birds, recall {row.counts.recall:.3f}{precision}")
+    return "\n".join(lines)
+
+
+def card_json(card: DetectorCard) -> dict[str, Any]:
+    """What ``aviaflow train-detector --json`` prints."""
+    return {
+        "digest": card.info.digest,
+        "trained_on": card.info.trained_on,
+        "min_score": card.info.min_score,
+        "nms_iou": card.info.nms_iou,
+        "videos": card.videos,
+        "keyframes": card.keyframes,
+        "tested_on": card.tested_on,
+        "scores": {
+            row.name: {
+                "birds": row.counts.truth,
+                "recall": row.counts.recall,
+                "precision": row.counts.precision if row.has_precision else None,
+            }
+            for row in card.scores
+        },
+    }
 
 
 def write_card(card: DetectorCard, path: Path) -> None:
@@ -113,45 +159,71 @@ def render_card(card: DetectorCard) -> str:
         f"{_share(row.counts.precision) if row.has_precision else ''} |"
         for row in card.scores
     )
-    recipe = card.recipe
-    return f"""# crane_detector: the embedded detector's weights
+    low_px, high_px = card.bird_heights_px
+    return f"""# Weights of the small detector
 
-**Trained on {card.info.trained_on} only.** No real crane was seen in training, and no figure below says how
-well it does on real video: on eight real clips without a crane the first version put 0.05 to 4.4 boxes on a
-frame, on other animals and on background. A reserve that relies on its boxes trains on its own, or uses a
-detector that was trained on photographs.
+{_wrapped(_trained_on(card))}
 
 Digest `{card.info.digest}`, {card.parameters / 1e6:.2f} M parameters, {card.size_bytes / 1e6:.2f} MB in half
-precision. It looks at one RGB frame at a time, of any size; it learned from frames of 216 lines with birds of
-some 25 to 80 pixels. One class, a crane: deer, boats and people are background to it.
+precision. It looks at one RGB frame at a time, of any size; it learned from frames of {card.frame_height} lines, in
+which nine birds of ten are {low_px} to {high_px} pixels high. One class: individuals of the taxon; boxes of what is
+none, and all else in the frame, are background to it.
 
 ## How many birds it finds
 
-Recall and precision at an IoU of 0.5, boxes of score {card.info.min_score} and more, of two boxes that
-overlap by more than {card.info.nms_iou} the better one; on {card.tested_on}. Birds more than 65 % covered or
-less than 60 % in the frame count neither way. Birds at rest throughout are in a video for 20 s or more and
-never move in it; motion against a background plate cannot see them.
+{_wrapped(_how_measured(card))}
 
 | | birds | recall | precision |
 |---|---|---|---|
 {rows}
 
-What it misses are birds of which another covers more than half: two boxes that overlap by more than that are
-taken for one.
+What it misses are, before all, birds of which another covers more than half: two boxes that overlap by more than that
+are taken for one.
 
 ## How it was trained
 
-{card.keyframes} keyframes of {card.cameras} cameras with {card.birds} birds; {recipe.frame_budget} frames
-seen in batches of {recipe.batch_size}, each flipped, zoomed by 0.7 to 1.4, cut out, and changed in light,
-colour and noise at random, one in seven turned to grey. AdamW, learning rate {recipe.learning_rate} with
-{recipe.warmup_steps} warm-up steps and a cosine decay, weight decay {recipe.weight_decay}, gradients clipped
-at {recipe.clip_norm}, seed {recipe.seed}; focal loss, GIoU loss, and cross-entropy of the predicted with the
-true IoU. Least score and overlap were chosen for the best F1 on cameras kept out of the training.
-{card.minutes:.0f} minutes on {card.threads} CPU thread{"s" if card.threads > 1 else ""}.
+`{card.command}`: {card.minutes:.0f} minutes on {card.threads} CPU thread{"s" if card.threads > 1 else ""}.
 
-Again: `python -m flows.training.detector --archive DIR --out model/weights`, where `DIR` is what
-`aviaflow simulate` writes.
+{_wrapped(_training(card))}
 """
+
+
+def _trained_on(card: DetectorCard) -> str:
+    words = f"**Trained on {card.info.trained_on}{' only' if card.simulated else ''}.** "
+    if not card.simulated:
+        return words + "The figures below are of recordings like those; other places and seasons may differ."
+    return words + (
+        "No real animal was seen in training, and no figure below says how well it does on real video: on eight real "
+        "clips without a crane the first version put 0.05 to 4.4 boxes on a frame, on other animals and on background. "
+        "A reserve that relies on its boxes trains on its own (`aviaflow train-detector`), or uses a detector that was "
+        "trained on photographs."
+    )
+
+
+def _how_measured(card: DetectorCard) -> str:
+    return (
+        f"Recall and precision at an IoU of 0.5, boxes of score {card.info.min_score} and more, of two boxes that "
+        f"overlap by more than {card.info.nms_iou} the better one; on {card.tested_on}. Birds more than 65 % covered "
+        "or less than 60 % in the frame count neither way. Birds at rest throughout are in a video for 20 s or more "
+        "and never move in it; motion against a background plate cannot see them."
+    )
+
+
+def _training(card: DetectorCard) -> str:
+    recipe = card.recipe
+    return (
+        f"{card.keyframes} keyframes of {card.videos} videos with {len(card.birds_xyxy_px)} birds; "
+        f"{recipe.frame_budget} frames seen in batches of {recipe.batch_size}, each flipped, zoomed by 0.7 to 1.4, cut "
+        "out, and changed in light, colour and noise at random, one in seven turned to grey. AdamW, learning rate "
+        f"{recipe.learning_rate} with {recipe.warmup_steps} warm-up steps and a cosine decay, weight decay "
+        f"{recipe.weight_decay}, gradients clipped at {recipe.clip_norm}, seed {recipe.seed}; focal loss, GIoU loss, "
+        "and cross-entropy of the predicted with the true IoU. Least score and overlap were chosen for the best F1 on "
+        "videos that were not learned from, where there are more than one."
+    )
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 110, break_on_hyphens=False)
 
 
 def _share(value: float) -> str:

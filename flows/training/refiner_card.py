@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from model.refiner import RefinerInfo
 from model.refiner_training import RefinerRecipe
@@ -35,6 +36,26 @@ class RefinerCard:
     def share_right(counts: Counts) -> float:
         """Share of the keyframes of all individuals whose behaviour is named rightly."""
         return sum(row[k] for k, row in enumerate(counts)) / max(1, sum(map(sum, counts)))
+
+
+def describe_change(card: RefinerCard) -> str:
+    """What it changes, in one line."""
+    before, after = card.share_right(card.before), card.share_right(card.after)
+    return f"right at {before:.1%} of the unseen keyframes before, {after:.1%} after"
+
+
+def card_json(card: RefinerCard) -> dict[str, Any]:
+    """What ``aviaflow train-refiner --json`` prints."""
+    return {
+        "digest": card.info.digest,
+        "reads": card.info.reads,
+        "trained_on": card.info.trained_on,
+        "behaviours": card.info.behaviours,
+        "individuals": card.individuals,
+        "keyframes": card.keyframes,
+        "before": card.before,
+        "after": card.after,
+    }
 
 
 def write_card(card: RefinerCard, path: Path) -> None:

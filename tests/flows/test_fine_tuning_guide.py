@@ -39,13 +39,14 @@ def test_its_files_are_understood(files: Path) -> None:
     assert published.file == files / "SLOWFAST_8x8_R50.pyth"
     run = load_settings(files / "run.yaml")
     assert run.infer.checkpoint == files / "RUN" / "weights.safetensors"
+    assert run.detect.weights == files / "RUN" / "detector.safetensors"
     refined = load_settings(files / "refined.yaml")
     assert refined.segment.refiner == files / "RUN" / "refiner.safetensors"
 
 
 def test_its_commands_are_understood() -> None:
     commands = re.findall(r"^aviaflow .*$", GUIDE, re.MULTILINE)
-    assert len(commands) == 7
+    assert len(commands) == 10
     for command in commands:
         arguments = cli._parser().parse_args(shlex.split(command)[1:])
         assert callable(arguments.command), command

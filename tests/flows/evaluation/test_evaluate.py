@@ -41,6 +41,30 @@ def report(reserve: Path) -> EvaluationReport:
     return evaluate_reserve(embedded_checkpoint(), reserve, every=EVERY)
 
 
+def test_boxes_are_found_as_a_run_with_that_configuration_finds_them(
+    reserve: Path, report: EvaluationReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.detector == "auto: a detector trained on simulated birds, and motion"
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        f"detect: {{detector: given, boxes_csv: {reserve / 'truth' / 'boxes.csv'}}}\ndecode: {{frame_height: 144}}\n"
+    )
+    command = [
+        "evaluate",
+        "--reserve",
+        str(reserve),
+        "--every",
+        str(EVERY),
+        "--config",
+        str(config),
+        "--json",
+    ]
+    assert cli.main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["detector"] == "given"
+    assert found["box_recall"] == 1.0
+
+
 def test_the_three_scores_of_a_reserve(reserve: Path, report: EvaluationReport) -> None:
     assert list(report.scores) == ["paper_map", "frame_map_true", "frame_map_detected"]
     # 4 s are 60 or 61 grid points, of which every twelfth is judged, whether or not something is there.
@@ -76,7 +100,7 @@ def test_windows_that_a_training_left_are_used_and_others_leave_nothing_behind(
     reserve: Path, tmp_path: Path
 ) -> None:
     opened = open_reserve(reserve)
-    with reserve_windows(opened, 160, tmp_path) as windows:
+    with reserve_windows(opened, 160, scratch=tmp_path) as windows:
         assert windows.frames.shape[1] == 160
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []

@@ -121,8 +121,10 @@ def describe_scores(card: DetectorCard) -> str:
     """What it finds, for a person."""
     lines = [f"on {card.tested_on}, boxes of score {card.info.min_score} and more:"]
     for row in card.scores:
-        precision = f", precision {row.counts.precision:.3f}" if row.has_precision else ""
-        lines.append(f"{row.name:<24} {row.counts.truth:>6} birds, recall {row.counts.recall:.3f}{precision}")
+        precision = f", precision {_share(row.counts.precision) or '-'}" if row.has_precision else ""
+        lines.append(
+            f"{row.name:<24} {row.counts.truth:>6} birds, recall {_share(row.counts.recall) or '-'}{precision}"
+        )
     return "\n".join(lines)
 
 

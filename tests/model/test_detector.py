@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.detector import (
+    SIZE_UNIT_PX,
     DetectorShape,
     build_detector,
     content_digest,
@@ -53,6 +54,25 @@ def random_statistics(detector):
 
 
 # --- the network
+
+
+@pytest.mark.parametrize("processor_has_it", [False, True])
+def test_bf16_is_for_processors_that_have_it_and_never_for_boxes(monkeypatch, processor_has_it):
+    monkeypatch.setattr("model.detector.computes_bf16", lambda device: processor_has_it)
+    detector, _ = load_detector(embedded_detector())
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        features = detector.backbone(image)
+        outputs = detector.head([features])
+    assert features.dtype == (torch.bfloat16 if processor_has_it else torch.float32)
+    assert {output.dtype for output in outputs.values()} == {torch.float32}
+    monkeypatch.setattr("model.detector.computes_bf16", lambda device: False)
+    single, _ = load_detector(embedded_detector())
+    with torch.inference_mode():
+        expected = single.head([single.backbone(image)])
+    sides = (outputs["bbox_regression"] - expected["bbox_regression"]).abs() * SIZE_UNIT_PX
+    assert sides.mean() < 0.1  # pixels
+    assert (outputs["cls_logits"].sigmoid() - expected["cls_logits"].sigmoid()).abs().max() < 0.01
 
 
 def test_one_cell_per_four_pixels_and_every_cell_has_a_class_a_box_and_a_quality():

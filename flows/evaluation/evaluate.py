@@ -95,12 +95,14 @@ def evaluate_reserve(
 
     Raises:
         SettingsError: the checkpoint cannot be used, or does not fit the truth, or there is no such part.
+        ModelError: the detector's weights cannot be used.
         SplitFileError: truth and split do not fit together.
         TruthMissingError: the reserve is not complete.
         WorkerError: a video or the truth cannot be read.
     """
     reserve, settings = open_reserve(root, part), settings or Settings()
     detector = detector_spec(str(root / "archive"), settings)
+    detector_words = _in_words(detector)
     height = settings.decode.frame_height
     try:
         network, info = load_checkpoint(checkpoint)
@@ -118,7 +120,7 @@ def evaluate_reserve(
         on_true = score_windows(network, windows, keyframes, device=device())
         found = _find(reserve, windows, checkpoint, detector, height, every, progress)
         return _report(
-            checkpoint, info, reserve, windows, on_true, found, detector, every, max_rows_per_image
+            checkpoint, info, reserve, windows, on_true, found, detector_words, every, max_rows_per_image
         )
 
 
@@ -155,7 +157,7 @@ def _report(
     windows: WindowSet,
     on_true: WindowScores,
     found: dict[str, FoundBoxes],
-    detector: DetectorSpec,
+    detector: str,
     every: int,
     max_rows_per_image: int | None,
 ) -> EvaluationReport:
@@ -168,7 +170,7 @@ def _report(
         digest=info.digest,
         architecture=info.architecture,
         trained_on=info.trained_on,
-        detector=_in_words(detector),
+        detector=detector,
         reserve=reserve.root.name,
         part=reserve.part,
         is_split=reserve.is_split,

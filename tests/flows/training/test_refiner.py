@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flows import cli
 from flows.evaluation.instances import WindowScores
 from flows.training.refiner import confusion, labelled_series
 from flows.training.refiner_card import RefinerCard, write_card
-from model.refiner import Refiner, RefinerInfo, RefinerShape
+from model.checkpoint import embedded_checkpoint, load_checkpoint
+from model.refiner import Refiner, RefinerInfo, RefinerShape, load_refiner
 from model.refiner_training import UNKNOWN, RefinerRecipe
 from workers.clips import WindowSet
+from workers.simulate.archive import simulate_archive
 
 BOX = [0.4, 0.5, 0.5, 0.7]
 
@@ -84,3 +88,20 @@ def test_the_card_says_what_changed_and_on_what_it_was_trained(tmp_path: Path) -
     assert "Trained on simulated birds only" in text
     assert "right at 70.0%" in text.replace("\n", " ")
     assert "| stand | 8 | 75.0 → 100.0 | 25.0 → 0.0 |" in text
+
+
+def test_the_command_teaches_one_for_a_checkpoint_and_writes_its_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate_archive(tmp_path / "data", videos=2, seconds=4, seed=31, videos_per_camera=1, workers=1)
+    out = tmp_path / "RUN" / "refiner.safetensors"
+    folders = ["--data", str(tmp_path / "data"), "--test", str(tmp_path / "data"), "--out", str(out)]
+    assert cli.main(["train-refiner", *folders, "--steps", "3", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    refiner, info = load_refiner(out)
+    assert info.digest == printed["digest"]
+    assert info.reads == load_checkpoint(embedded_checkpoint())[1].digest
+    assert (info.trained_on, refiner.shape) == ("simulated birds", RefinerShape())
+    assert sum(map(sum, printed["after"])) == sum(map(sum, printed["before"])) > 50
+    assert "3 steps of 16 stretches" in " ".join(out.with_suffix(".CARD.md").read_text().split())
+    assert list((tmp_path / "RUN" / "refiner" / "windows").glob("*/scores-*.npz"))

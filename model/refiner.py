@@ -29,6 +29,8 @@ FORMAT = "aviaflow-refiner-2"
 MAX_LOGIT = 8.0
 """Surer scores than this carry no more information; as a probability 0.9997."""
 LOGIT_UNIT = 4.0
+OCTAVE = 2.0
+"""A box of twice the median's height or width."""
 OTHER_CHANNELS = 4
 """After those of the behaviours: motion, height, width, and whether there is a score at all."""
 REFERENCE_KEYFRAMES = 675
@@ -129,8 +131,8 @@ def series_channels(
     shape_and_motion = np.stack(
         [
             _logit(np.nan_to_num(p_dynamic, nan=0.5)),
-            2.0 * relative[:, 1],
-            2.0 * relative[:, 0],
+            OCTAVE * relative[:, 1],
+            OCTAVE * relative[:, 0],
             np.ones(len(column)),
         ]
     )

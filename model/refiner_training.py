@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from model.refiner import LOGIT_UNIT, OTHER_CHANNELS, Refiner, RefinerShape
+from model.refiner import LOGIT_UNIT, OCTAVE, OTHER_CHANNELS, Refiner, RefinerShape
 
 UNKNOWN = -1
 """Label of a keyframe at which nothing is learnt."""
@@ -22,18 +23,23 @@ UNKNOWN = -1
 class RefinerRecipe:
     """What the training depends on beside its data."""
 
-    steps: int = 3000
+    steps: int = 6000
     batch_series: int = 16
     length: int = 150
     """Keyframes of a stretch, 40 s."""
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
+    average: float = 0.998
+    """Share of the past in the running mean of the weights, which is what is kept."""
     dropout: float = 0.2
     steadiness: float = 0.05
     """Weight of the truncated squared difference of neighbouring log-probabilities (MS-TCN, equation 5)."""
     steadiness_cut: float = 4.0
     bias: float = 0.6
     """Standard deviation of what is added to a behaviour's logits throughout a stretch: scenes differ."""
+    size_shift: float = 0.15
+    """Standard deviation, in octaves, of what is added to heights and to widths throughout a stretch: what a bird is
+    measured against depends on what it did in the minutes around it."""
     unseen: float = 0.05
     """Share of the keyframes that are hidden from it."""
     seed: int = 7
@@ -100,6 +106,7 @@ def train_refiner(
     optimizer = torch.optim.AdamW(
         refiner.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
     )
+    averaged = AveragedModel(refiner, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
     lengths = np.array([len(one.label) for one in series], np.float64)
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
@@ -114,7 +121,9 @@ def train_refiner(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        averaged.update_parameters(refiner)  # type: ignore[no-untyped-call]
         progress(step, float(loss.detach()))
+    refiner.load_state_dict(averaged.module.state_dict())
     return refiner.taught()
 
 
@@ -138,6 +147,8 @@ def _stretch(
     present = channels[-1:] > 0
     bias = random.normal(0.0, recipe.bias / LOGIT_UNIT, (num_behaviours, 1)).astype(np.float32)
     channels[:num_behaviours] += bias * present
+    size_shift = random.normal(0.0, OCTAVE * recipe.size_shift, (2, 1)).astype(np.float32)
+    channels[num_behaviours + 1 : num_behaviours + 3] += size_shift * present
     hidden = random.random(len(label)) < recipe.unseen
     channels[:, hidden], label[hidden] = 0.0, UNKNOWN
     missing = recipe.length - len(label)

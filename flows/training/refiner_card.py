@@ -75,7 +75,8 @@ other. Digest `{info.digest[:16]}`, {card.parameters:,} parameters, {info.shape.
 
 ## How it was trained
 
-`{card.command}`: {card.minutes:.1f} minutes on {card.threads} threads, after scoring.
+`{card.command}`:
+{card.minutes:.1f} minutes on {card.threads} thread{"s" * (card.threads != 1)}, after scoring.
 
 {_wrapped(_training(card))}
 """
@@ -98,7 +99,9 @@ def _training(card: RefinerCard) -> str:
         f"has not seen. {recipe.steps} steps of {recipe.batch_series} stretches of {recipe.length} keyframes, AdamW "
         f"{recipe.learning_rate:g} to 0 by a cosine, weight decay {recipe.weight_decay:g}, dropout "
         f"{recipe.dropout:g}; {recipe.unseen:.0%} of the keyframes hidden, the logits of each behaviour shifted by "
-        f"N(0, {recipe.bias:g}) throughout a stretch; smoothing loss {recipe.steadiness:g}; seed {recipe.seed}."
+        f"N(0, {recipe.bias:g}) and the sizes by N(0, {recipe.size_shift:g}) octaves throughout a stretch; of "
+        f"the weights a running mean is kept, in which the past has {recipe.average:g}; smoothing loss "
+        f"{recipe.steadiness:g}; seed {recipe.seed}."
     )
 
 

@@ -29,8 +29,8 @@ class RefinerRecipe:
     """Keyframes of a stretch, 40 s."""
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
-    average: float = 0.998
-    """Share of the past in the running mean of the weights, which is what is kept."""
+    averaged: float = 1 / 12
+    """Share of the steps over which the running mean of the weights goes, which is what is kept."""
     dropout: float = 0.2
     steadiness: float = 0.05
     """Weight of the truncated squared difference of neighbouring log-probabilities (MS-TCN, equation 5)."""
@@ -106,7 +106,8 @@ def train_refiner(
     optimizer = torch.optim.AdamW(
         refiner.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    averaged = AveragedModel(refiner, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
+    past = 1 - 1 / max(1.0, recipe.averaged * recipe.steps)
+    averaged = AveragedModel(refiner, multi_avg_fn=get_ema_multi_avg_fn(past))  # type: ignore[no-untyped-call]
     lengths = np.array([len(one.label) for one in series], np.float64)
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
@@ -121,7 +122,7 @@ def train_refiner(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        averaged.update_parameters(refiner)  # type: ignore[no-untyped-call]
+        averaged.update_parameters(refiner)
         progress(step, float(loss.detach()))
     refiner.load_state_dict(averaged.module.state_dict())
     return refiner.taught()

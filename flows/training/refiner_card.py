@@ -100,7 +100,7 @@ def _training(card: RefinerCard) -> str:
         f"{recipe.learning_rate:g} to 0 by a cosine, weight decay {recipe.weight_decay:g}, dropout "
         f"{recipe.dropout:g}; {recipe.unseen:.0%} of the keyframes hidden, the logits of each behaviour shifted by "
         f"N(0, {recipe.bias:g}) and the sizes by N(0, {recipe.size_shift:g}) octaves throughout a stretch; of "
-        f"the weights a running mean is kept, in which the past has {recipe.average:g}; smoothing loss "
+        f"the weights a running mean over {round(recipe.averaged * recipe.steps)} steps is kept; smoothing loss "
         f"{recipe.steadiness:g}; seed {recipe.seed}."
     )
 

@@ -39,7 +39,7 @@ def roi_bins(maps: Tensor, boxes: Tensor, clip_index: Tensor) -> Tensor:
 
 
 def _bins_by_matrix(maps: Tensor, corners: Tensor, clip_index: Tensor) -> Tensor:
-    """ROI Align as a matrix of each box, bins by cells: in a CPU's backward pass a tenth of torchvision's time."""
+    """ROI Align as a matrix of each box, bins by cells: torchvision's gradient scatters, which is slow on a CPU."""
     height, width = maps.shape[2:]
     rows = _axis_weights(corners[:, 1], corners[:, 3], height)
     columns = _axis_weights(corners[:, 0], corners[:, 2], width)
@@ -55,14 +55,15 @@ def _axis_weights(start: Tensor, stop: Tensor, cells: int) -> Tensor:
     ``start`` and ``stop`` are in cells. As ``roi_align``: a bin has as many samples as it has cells, rounded up; a
     sample up to a cell beyond the edge takes the edge's value, one further out is zero.
     """
-    extent = (stop - start) / ROI_SIZE
+    begin = start - 0.5
+    extent = (stop - 0.5 - begin) / ROI_SIZE  # rounded as roi_align does it
     samples = extent.ceil()
     shared = samples.clamp(min=1)
     most = int(shared.max()) if len(shared) else 1
     number = torch.arange(most, device=start.device) + 0.5
     inside_bin = number / shared[:, None]
     bins = torch.arange(ROI_SIZE, device=start.device)
-    places = start[:, None, None] - 0.5 + extent[:, None, None] * (bins[:, None] + inside_bin[:, None])
+    places = begin[:, None, None] + extent[:, None, None] * (bins[:, None] + inside_bin[:, None])
     counted = (number < samples[:, None])[:, None] & (places >= -1) & (places <= cells)
     apart = places.clamp(0, cells - 1)[..., None] - torch.arange(cells, device=start.device)
     weights = (1 - apart.abs()).clamp(min=0) * counted[..., None]

@@ -61,8 +61,8 @@ class FrameScorer:
         os.environ["OMP_NUM_THREADS"] = str(spec.threads)
         # Threads that spin while they wait would take the processors that decoding needs.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        # Feature maps are tens of megabytes, given back and asked for again with every batch: in pages of 2 MB instead
-        # of 4 KB that takes a tenth of the time. Read when torch first asks for memory.
+        # Feature maps are tens of megabytes, given back and asked for again with every batch: large pages save most of
+        # the page faults. Read when torch first asks for memory.
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         import torch
 

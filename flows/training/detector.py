@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from flows.annotations.labelled import read_labelled
-from flows.settings import DecodeSettings
+from flows.evaluation.reserve import FRAME_HEIGHT
 from flows.training.detector_card import DetectorCard, Sample, score_table, write_card
 from flows.training.detector_data import KEPT_OUT, KeyframeSet, VideoParts, collect_keyframes, divide_videos
 from model.detector import (
@@ -34,7 +34,6 @@ from model.engines.torch_engine import trains_in_bf16
 KEYFRAMES = 8000
 """Keyframes to train on, spread evenly over the videos."""
 TEST_KEYFRAMES = 1500
-FRAME_HEIGHT = DecodeSettings().frame_height
 MIN_SCORES = tuple(round(0.20 + 0.02 * step, 2) for step in range(26))
 NMS_IOUS = (0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 
@@ -77,6 +76,7 @@ def train(request: DetectorRequest, progress: Progress) -> DetectorCard:
         progress(f"decoding keyframes of {len(parts.learned)} videos to learn from")
         training = _collect(request, parts.learned, request.keyframes, 0, folder)
         holding = _collect(request, parts.held, request.keyframes // KEPT_OUT, 1, folder)
+        tested, tested_on = _test_set(request, parts, holding, folder)
         started = time.monotonic()
         losses = _Losses(request.recipe.steps, progress)
         half = trains_in_bf16("cpu")
@@ -85,7 +85,6 @@ def train(request: DetectorRequest, progress: Progress) -> DetectorCard:
         progress(f"choosing the least score and the overlap on {len(holding.truths)} keyframes")
         min_score, nms_iou = choose_limits(detector, holding)
         info = save_detector(detector, request.out, shape, trained_on, min_score, nms_iou)
-        tested, tested_on = _test_set(request, parts, holding, folder)
         sample = look(load_detector(request.out)[0], tested)
         card = DetectorCard(
             info=info,

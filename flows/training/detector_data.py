@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from flows.annotations.labelled import read_labelled, read_split, videos_of_part
 from flows.evaluation.reserve import open_reserve
 from model.detector_augment import FrameTruth
+from storage.analysis.split import PARTS
 from workers.clips import TruthBox, frame_times, grid_indices, light_of_videos, read_truth
 from workers.errors import BadTruthError
 from workers.messages import KEYFRAME_STEP
@@ -70,9 +71,7 @@ def divide_videos(root: Path) -> VideoParts:
         raise BadTruthError(f"{root / 'truth' / 'boxes.csv'} has no boxes")
     part_of = read_split(root)
     if part_of is not None:
-        learned, held, tested = (
-            tuple(videos_of_part(root, part_of, part)) for part in ("train", "validation", "test")
-        )
+        learned, held, tested = (tuple(videos_of_part(root, part_of, part)) for part in PARTS)
         return VideoParts(learned, held, tested, f"the {_counted(len(tested), 'video')} of the test part")
     cameras = sorted({str(Path(video).parent) for video in videos})
     units = {video: str(Path(video).parent) if len(cameras) > 1 else video for video in videos}

@@ -27,6 +27,7 @@ from model.refiner_training import (
     LabelledSeries,
     RefinerNetwork,
     RefinerRecipe,
+    _stretch,
     refiner_loss,
     train_refiner,
 )
@@ -168,6 +169,38 @@ def test_it_learns_what_no_single_score_tells() -> None:
     said = [refiner.logits(one(k).channels).argmax(axis=0).mean() for k in (0, 1)]
     assert said[0] < 0.1
     assert said[1] > 0.9
+
+
+def test_sizes_alone_are_shifted_and_by_the_same_throughout_a_stretch() -> None:
+    count = 40
+    channels = series_channels(np.arange(count), np.full((count, 2), 0.5), np.full(count, 0.7), boxes(count))
+    channels[:, 10] = 0.0  # unseen
+    recipe = RefinerRecipe(length=count, bias=0.0, size_shift=0.5, unseen=0.0)
+    shifted, _ = _stretch(
+        LabelledSeries(channels, np.zeros(count, np.int64)), 2, recipe, np.random.default_rng(1)
+    )
+    seen = np.arange(count) != 10
+    height, width = (shifted - channels)[3:5]
+    assert np.ptp(height[seen]) == np.ptp(width[seen]) == 0
+    assert abs(height[0]) > 0.1
+    assert abs(width[0]) > 0.1
+    assert height[0] != width[0]
+    np.testing.assert_array_equal(shifted[[0, 1, 2, 5]], channels[[0, 1, 2, 5]])
+    assert (shifted[:, 10] == 0).all()
+
+
+def test_what_is_kept_is_the_mean_of_the_last_weights() -> None:
+    one = LabelledSeries(
+        series_channels(np.arange(40), np.full((40, 2), 0.5), np.full(40, 0.5), boxes(40)),
+        np.zeros(40, np.int64),
+    )
+
+    def taught(averaged: float) -> NDArray[np.float32]:
+        recipe = RefinerRecipe(steps=4, batch_series=2, length=40, averaged=averaged, learning_rate=0.1)
+        return train_refiner([one], 2, SMALL, recipe).tensors["leave.bias"]
+
+    last, mean = taught(0.0), taught(1.0)
+    assert abs(last[0]) > abs(mean[0]) > 0  # the weights move away from where they began
 
 
 def test_unknown_labels_teach_nothing_and_steady_series_cost_nothing() -> None:

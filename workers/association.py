@@ -15,6 +15,8 @@ from scipy.optimize import linear_sum_assignment
 Floats = NDArray[np.float64]
 MOST_UNLIKE = 0.25
 """One minus the cosine of two appearances, beyond which they are no more different."""
+FLYING_LENGTHS = 1.0
+"""Body lengths a second from which a bird flies or runs."""
 
 
 def intersection_area(a: Floats, b: Floats) -> Floats:

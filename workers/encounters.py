@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.association import Floats
+from workers.association import FLYING_LENGTHS, Floats
 from workers.doubts import Doubts, EncounterSettings, RowNumbers, find_doubts
 from workers.tracklets import NO_TRACK, Rows, unit_rows
 
@@ -31,6 +31,9 @@ resemble each other."""
 OFF_WEIGHT, MOST_OFF = 14.0, 3.0
 """Weight of a body length between where a bird should be and where it is, for an encounter of no length, and the most
 of them that count."""
+CHANGED_PACE = 8.0
+"""Cost of a bird that was fast and is not any more, or the other way round, in place of the difference in looks and
+depth: on the wing it looks otherwise, and the height of its feet says nothing of where it lands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,10 @@ class _Portrait:
     """Where it was then, in picture heights."""
     speed: float
     """In picture heights a second, along the width."""
+
+    def is_fast(self) -> bool:
+        """Whether it flies or runs, and does not stand or walk."""
+        return abs(self.speed) > FLYING_LENGTHS * self.size
 
 
 def settle_encounters(
@@ -225,19 +232,30 @@ def _unlike(before: _Portrait, after: _Portrait) -> float:
     """How badly two portraits agree, 0 upwards, in units of how much those of one bird usually differ.
 
     What it does changes how a bird looks and where its box stands, so that portraits are compared while both do the
-    same, where they do. It may have stayed or have walked on; the longer the encounter lasted, the less is known of
-    that.
+    same, where they do.
     """
     lasted_s = after.time_s - before.time_s
-    walked_s = min(lasted_s, FORESIGHT_S)
-    gap = after.x - before.x
-    off = min(abs(gap), abs(gap - before.speed * walked_s), abs(gap - after.speed * walked_s))
     size = max(before.size, after.size)
+    off = _off_its_way(before, after, min(lasted_s, FORESIGHT_S))
     place = OFF_WEIGHT * min(off / size, MOST_OFF) / (1.0 + lasted_s)
     shared = sorted(before.doing.keys() & after.doing.keys())
-    if not shared:
-        return place + _difference(before.whole, after.whole, size, USUAL_APART)
-    return place + sum(_difference(before.doing[b], after.doing[b], size, USUAL_ALIKE) for b in shared)
+    if shared:
+        return place + sum(_difference(before.doing[b], after.doing[b], size, USUAL_ALIKE) for b in shared)
+    if before.is_fast() != after.is_fast():
+        return place + CHANGED_PACE
+    return place + _difference(before.whole, after.whole, size, USUAL_APART)
+
+
+def _off_its_way(before: _Portrait, after: _Portrait, moved_s: float) -> float:
+    """How far it is from where it could be expected after it moved for at most that long, in picture heights.
+
+    A bird at an even pace stayed or went on. One that took off or landed meanwhile flew a part of the time.
+    """
+    gap, onward, back = after.x - before.x, before.speed * moved_s, after.speed * moved_s
+    if before.is_fast() == after.is_fast():
+        return min(abs(gap), abs(gap - onward), abs(gap - back))
+    flown = onward if before.is_fast() else back
+    return max(min(0.0, flown) - gap, gap - max(0.0, flown), 0.0)
 
 
 def _difference(before: _Impression, after: _Impression, size: float, usual: tuple[float, float]) -> float:

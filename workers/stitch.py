@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from workers.association import Floats, assign
+from workers.association import FLYING_LENGTHS, Floats, assign
 from workers.messages import GRID_HZ, KEYFRAME_STEP
 from workers.tracklets import NO_TRACK, Rows, unit_rows
 
@@ -44,6 +44,10 @@ class StitchSettings:
     motion_weight: float = 1.0
     """Cost of a change of velocity by half a body length per keyframe or more: one that flies past a resting bird
     and is lost there is not the resting bird."""
+    takeoff_cost: float = 0.5
+    """In place of that, cost of having taken off, or landed, while hidden."""
+    max_takeoff_s: float = 0.9
+    """Longest time that a bird may be hidden in which it takes off or lands."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,16 +170,39 @@ def _link_cost(
     reach = settings.reach_lengths + settings.reach_speed * hidden_s
     turn = (begins.velocity[j] - ends.velocity[i]) * KEYFRAME_S
     unlike = 1.0 - np.einsum("pd,pd->p", ends.look[i], begins.look[j]).astype(np.float64)
+    turned = settings.motion_weight * np.minimum(2.0 * np.hypot(turn[:, 0], turn[:, 1]) / size, 1.0)
+    moved = np.where(fast, passed, np.minimum(stayed, passed)) / reach + turned
     cost = (
-        np.where(fast, passed, np.minimum(stayed, passed)) / reach
+        np.minimum(moved, _takeoff_cost(ends, begins, i, j, hidden_s, reach * size, settings))
         + settings.appearance_weight * unlike
-        + settings.motion_weight * np.minimum(2.0 * np.hypot(turn[:, 0], turn[:, 1]) / size, 1.0)
         + 0.2 * np.abs(np.log2(ends.size[i] / begins.size[j]))
         + 0.2 * hidden_s / settings.max_occlusion_s
     )
     impossible = (ends.leaving[i] & begins.leaving[j]) | (fast & (hidden_s > settings.max_fast_s))
     unwatched = _overlaps(ends.time_s[i], begins.time_s[j], unwatched_s)
     return np.where(impossible | (unwatched & (stayed > 0.5)), np.inf, cost)
+
+
+def _takeoff_cost(
+    ends: _Edges,
+    begins: _Edges,
+    i: NDArray[np.intp],
+    j: NDArray[np.intp],
+    hidden_s: Floats,
+    reach: Floats,
+    settings: StitchSettings,
+) -> Floats:
+    """Cost of having flown a part of the time, at the speed of the side that flies; infinite where not one side does.
+
+    ``reach`` is in picture heights.
+    """
+    flew, flies = ends.speed()[i] > FLYING_LENGTHS, begins.speed()[j] > FLYING_LENGTHS
+    flown = np.where(flew[:, None], ends.velocity[i], begins.velocity[j]) * hidden_s[:, None]
+    gap = begins.xy[j] - ends.xy[i]
+    share = (gap * flown).sum(axis=1) / np.maximum((flown**2).sum(axis=1), 1e-12)
+    off = gap - np.clip(share, 0.0, 1.0)[:, None] * flown
+    cost: Floats = settings.takeoff_cost + np.hypot(off[:, 0], off[:, 1]) / reach
+    return np.where((flew != flies) & (hidden_s <= settings.max_takeoff_s), cost, np.inf)
 
 
 def _overlaps(start_s: Floats, stop_s: Floats, spans_s: Floats) -> NDArray[np.bool_]:

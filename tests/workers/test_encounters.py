@@ -218,3 +218,18 @@ def test_a_single_bird_that_decides_has_to_fit_better_by_twice_the_margin() -> N
     near = together[np.abs(rows.time_s[together] - 20.0) < 1.0]
     one = settle_encounters(rows, wrong, np.stack([near, near + 1], axis=1), unsure)
     assert one[later].tolist() == wrong[later].tolist()
+
+
+def test_one_that_lands_is_not_known_by_how_it_looked_and_where_it_was_on_the_wing() -> None:
+    # Bird 0 flies to the left until 21 s. At 20 s bird 1 comes out from behind it, and stays where that was.
+    rows, who = two_birds(plumages=(1, 2), depths=(0.60, 0.45))
+    flies = (who == 0) & (rows.time_s < 21.0)
+    x = np.where(who == 0, 1.0 - 0.4 * np.minimum(rows.time_s - 20.0, 1.0), 1.0)
+    y = np.where(flies, 0.45, rows.xy[:, 1])
+    look = np.where(flies[:, None], rows.look[1], rows.look)  # of the underside of its wings
+    rows = dataclasses.replace(rows, xy=np.stack([x, y], axis=1), look=look)
+    seen = (who == 0) & (rows.time_s > 18.0) | (rows.time_s > 20.0)
+    rows, who = some_of(rows, seen), who[seen]
+    together = np.flatnonzero(np.diff(rows.time_s) == 0)
+    near = together[rows.time_s[together] < 21.5]
+    assert settle_encounters(rows, who, np.stack([near, near + 1], axis=1), SETTINGS).tolist() == who.tolist()

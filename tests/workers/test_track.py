@@ -192,6 +192,20 @@ def test_after_a_longer_time_than_max_occlusion_it_is_a_new_individual(hidden_s:
     assert len(run(film(scene, 30.0))[0]) == ids
 
 
+@pytest.mark.parametrize("way", [1.0, -1.0], ids=["takes off", "lands"])
+@pytest.mark.parametrize(("unseen_s", "ids"), [(0.5, 1), (1.4, 2)])
+def test_a_bird_that_is_not_seen_taking_off_or_landing_is_the_same(
+    way: float, unseen_s: float, ids: int
+) -> None:
+    def path(time_s: float) -> tuple[float, float]:
+        flown_s = max(0.0, way * (time_s - 6.0))
+        return 1.0 - 0.5 * flown_s, 0.7 - 0.2 * flown_s
+
+    first, second = sorted((6.0, 6.0 + way * unseen_s))
+    found = run(film([Actor(path, ((4.0, first), (second, 8.0)))], 9.0))
+    assert len(found[0]) == ids
+
+
 def test_of_two_places_to_reappear_plumage_decides() -> None:
     scene = [
         Actor(standing(0.80, 0.5), ((0.0, 5.0),), plumage=1),

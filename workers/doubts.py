@@ -41,7 +41,7 @@ class EncounterSettings:
     review_boxes: int = 160
     """In place of ``most_boxes`` then."""
     most_reviews: int = 3
-    """So often each is looked at again, as long as one of them changes."""
+    """So often one may be decided otherwise then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

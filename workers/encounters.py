@@ -81,8 +81,8 @@ def settle_encounters(
 
     ``doubtful`` ``(P, 2)`` are the pairs of rows whose links could as well have been exchanged: encounters
     are where two tracks have such rows, where one was hidden beside the other, or began or ended there. They are
-    settled in the order in which they end, each with what the earlier ones decided, and then looked at again with
-    what the later ones decided. Returns the new labels ``(N,)``; labels of fixed rows do not change.
+    settled in the order in which they end, each with what the earlier ones decided, and then looked at again, with
+    what all others decided. Returns the new labels ``(N,)``; labels of fixed rows do not change.
     """
     doubts = find_doubts(rows, labels, doubtful, settings)
     if not len(doubts.pairs):
@@ -91,9 +91,7 @@ def settle_encounters(
     encounters = _encounters(labels, doubts, settings.pause_s)
     for encounter in encounters:
         identities.settle(encounter)
-    for _ in range(settings.most_reviews):
-        if not sum(identities.review(encounter) for encounter in encounters):
-            break
+    identities.review(encounters)
     return identities.owner
 
 
@@ -121,27 +119,45 @@ class _Identities:
         a, b = (self.identity[track] for track in encounter.tracks)
         before = [self._before(self.settled[label], encounter, self.settings) for label in (a, b)]
         after = [self._after(self.linked[track], encounter, self.settings) for track in encounter.tracks]
-        if _fits_better_exchanged(before, after, self.settings):
+        if _gain_of_exchange(before, after, self.settings) > 0.0:
             self._exchange(a, b, encounter)
             self.identity[encounter.tracks[0]], self.identity[encounter.tracks[1]] = b, a
 
-    def review(self, encounter: _Encounter) -> bool:
-        """Decide it again, from what the two have before and after it by now; whether that changed anything."""
-        found = [self._owner_after(track, encounter.end_s) for track in encounter.tracks]
-        if found[0] == found[1] or None in found:
-            return False
-        a, b = (label for label in found if label is not None)
+    def review(self, encounters: list[_Encounter]) -> None:
+        """Exchange again where the most is gained by it, from what is known before and after by now, until nothing is.
+
+        In the order of time an encounter would be decided from what a later one mixed up.
+        """
+        left = np.full(len(encounters), self.settings.most_reviews)
+        owners = np.zeros((len(encounters), 2), np.int64)
+        gain = np.zeros(len(encounters))
+        stale = np.arange(len(encounters))
+        while True:
+            for k in stale.tolist():
+                owners[k] = [self._owner_after(track, encounters[k].end_s) for track in encounters[k].tracks]
+                gain[k] = self._gain_of_review(encounters[k], owners[k]) if left[k] else -np.inf
+            best = int(gain.argmax())
+            if not gain[best] > 0.0:
+                return
+            left[best] -= 1
+            a, b = owners[best].tolist()
+            self._exchange(a, b, encounters[best])
+            stale = np.flatnonzero(np.isin(owners, (a, b)).any(axis=1))
+
+    def _gain_of_review(self, encounter: _Encounter, owners: NDArray[np.int64]) -> float:
+        a, b = owners.tolist()
+        if a == b or NO_TRACK in (a, b):
+            return -np.inf
         before = [self._before(self.settled[label], encounter, self.wider) for label in (a, b)]
         after = [self._after(self.settled[label], encounter, self.wider) for label in (a, b)]
-        if None in before or None in after or not _fits_better_exchanged(before, after, self.wider):
-            return False
-        self._exchange(a, b, encounter)
-        return True
+        if None in before or None in after:
+            return -np.inf
+        return _gain_of_exchange(before, after, self.wider)
 
-    def _owner_after(self, track: int, time_s: float) -> int | None:
+    def _owner_after(self, track: int, time_s: float) -> int:
         members = self.linked[track]
         place = int(np.searchsorted(self.rows.time_s[members], time_s, side="right"))
-        return int(self.owner[members[place]]) if place < len(members) else None
+        return int(self.owner[members[place]]) if place < len(members) else NO_TRACK
 
     def _exchange(self, a: int, b: int, encounter: _Encounter) -> None:
         from_s = max(0.5 * (encounter.start_s + encounter.end_s), self.free_s)
@@ -203,10 +219,11 @@ def _impression(rows: Rows, chosen: RowNumbers) -> _Impression:
     return _Impression(look, float(np.median(rows.xy[chosen, 1])), len(chosen))
 
 
-def _fits_better_exchanged(
+def _gain_of_exchange(
     before: list[_Portrait | None], after: list[_Portrait | None], settings: EncounterSettings
-) -> bool:
-    """Whether the tracks fit better exchanged, or, where one came and the other went, as those of a single bird.
+) -> float:
+    """By how much the tracks fit better exchanged, or, where one came and the other went, as those of a single bird,
+    beyond the margin.
 
     Where it is a single bird that decides, its error is not evened out by the other's: it has to fit better by twice
     the margin.
@@ -214,11 +231,10 @@ def _fits_better_exchanged(
     unknown = [portrait is None for portrait in (*before, *after)]
     one_came_and_one_went = unknown in ([False, True, True, False], [True, False, False, True])
     if sum(unknown) > 1 and not one_came_and_one_went:
-        return False
+        return -np.inf
     kept = _cost(before[0], after[0], settings) + _cost(before[1], after[1], settings)
     exchanged = _cost(before[0], after[1], settings) + _cost(before[1], after[0], settings)
-    margin = settings.margin if sum(unknown) != 1 else 2.0 * settings.margin
-    return exchanged + margin < kept
+    return kept - exchanged - (settings.margin if sum(unknown) != 1 else 2.0 * settings.margin)
 
 
 def _cost(before: _Portrait | None, after: _Portrait | None, settings: EncounterSettings) -> float:

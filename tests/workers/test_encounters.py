@@ -220,6 +220,23 @@ def test_a_single_bird_that_decides_has_to_fit_better_by_twice_the_margin() -> N
     assert one[later].tolist() == wrong[later].tolist()
 
 
+def test_what_a_later_encounter_mixed_up_does_not_decide_an_earlier_one() -> None:
+    # Two birds meet at 20 and at 31.5 s, and look the same between; only the second time they were mixed up.
+    rows, who = two_birds(plumages=(1, 2), depths=(0.6, 0.6))
+    shaded = (rows.time_s > 20.0) & (rows.time_s < 31.5)
+    look = np.eye(4, 64, dtype=np.int8)[np.where(shaded, 3, 1 + who)] * 60 + 20
+    xy = np.stack([np.ones(len(who)), rows.xy[:, 1]], axis=1)
+    rows = dataclasses.replace(rows, look=look, xy=xy)
+    meet = np.minimum(np.abs(rows.time_s - 20.0), np.abs(rows.time_s - 31.5)) < 0.4
+    near = np.flatnonzero(meet & (who == 0))
+    doubts = np.stack([near, near + 1], axis=1)
+    brief = dataclasses.replace(
+        SETTINGS, most_boxes=20
+    )  # at first only the shade is seen beside the second encounter
+    settled = settle_encounters(rows, mixed_up(who, rows, from_s=31.5), doubts, brief)
+    assert settled[~meet].tolist() == who[~meet].tolist()
+
+
 def test_one_that_lands_is_not_known_by_how_it_looked_and_where_it_was_on_the_wing() -> None:
     # Bird 0 flies to the left until 21 s. At 20 s bird 1 comes out from behind it, and stays where that was.
     rows, who = two_birds(plumages=(1, 2), depths=(0.60, 0.45))

@@ -65,6 +65,7 @@ weights: $(READY)
 	$(WEIGHTS) --single-frame --clips 5000
 	$(WEIGHTS) --config configs/train_continue.yaml --seed 3000 --cameras 100 --initial model/weights/slowfast_small.safetensors
 	$(WEIGHTS) --config configs/train_continue.yaml --seed 4000 --cameras 100 --clips 8000 --initial model/weights/slowfast_small.safetensors
+	$(WEIGHTS) --config configs/train_continue.yaml --seed 6000 --cameras 100 --clips 12000 --initial model/weights/slowfast_small.safetensors
 	$(BIN)/aviaflow train-refiner --work build/weights --out model/weights/slowfast_small.refiner.safetensors --threads 1
 	$(BIN)/aviaflow train-detector --data build/weights/train-1000 --test build/weights/test --out model/weights/crane_detector.safetensors
 

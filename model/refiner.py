@@ -3,7 +3,8 @@
 A clip lasts a second, in which a drowsy bird that stands upright looks like a watchful one; over ten seconds it does
 not turn its head. One stage of a temporal convolutional network with dilated residual layers (Farha and Gall, MS-TCN,
 CVPR 2019) reads an individual's stored scores and the shape of its boxes, and nothing else, and says which one
-behaviour holds at each keyframe. It belongs to the network whose scores it has learnt to read.
+behaviour holds at each keyframe. It belongs to the network whose scores it has learnt to read. Several that were taught
+alike but for their random numbers answer together: one alone differs from the next where the scores are ambiguous.
 
 Events are derived in many short processes, so it is plain numpy here; ``model/refiner_training.py`` teaches it.
 """
@@ -25,7 +26,7 @@ from safetensors.numpy import save
 
 from model.errors import CheckpointDigestError, CheckpointFormatError, CheckpointKeysError
 
-FORMAT = "aviaflow-refiner-2"
+FORMAT = "aviaflow-refiner-3"
 MAX_LOGIT = 8.0
 """Surer scores than this carry no more information; as a probability 0.9997."""
 LOGIT_UNIT = 4.0
@@ -50,9 +51,11 @@ class RefinerShape:
     channels: int = 32
     layers: int = 6
     """Layer k looks 2^k keyframes to either side: six of them 63 keyframes, 17 s."""
+    members: int = 3
+    """Networks whose logits are averaged."""
 
     def tensors(self, num_behaviours: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of all tensors."""
+        """Names and shapes of all tensors; the members come first."""
         width = self.channels
         shapes: dict[str, tuple[int, ...]] = {
             "enter.weight": (width, num_behaviours + OTHER_CHANNELS, 1),
@@ -63,7 +66,7 @@ class RefinerShape:
         for layer in range(self.layers):
             shapes |= {f"dilated.{layer}.weight": (width, width, 3), f"dilated.{layer}.bias": (width,)}
             shapes |= {f"mixing.{layer}.weight": (width, width, 1), f"mixing.{layer}.bias": (width,)}
-        return shapes
+        return {name: (self.members, *shape) for name, shape in shapes.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class RefinerInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refiner:
-    """One stage of MS-TCN, with the scores themselves added to its output."""
+    """The mean of single stages of MS-TCN, with the scores themselves added to its output."""
 
     shape: RefinerShape
     tensors: Tensors
@@ -94,18 +97,18 @@ class Refiner:
         length = series.shape[1]
         for layer in range(self.shape.layers):
             reach = 2**layer
-            wide = np.pad(hidden, ((0, 0), (reach, reach)))
+            wide = np.pad(hidden, ((0, 0), (0, 0), (reach, reach)))
             weight = self.tensors[f"dilated.{layer}.weight"]
-            seen = sum(weight[:, :, k] @ wide[:, k * reach : k * reach + length] for k in range(3))
-            around = seen + self.tensors[f"dilated.{layer}.bias"][:, None]
+            seen = sum(weight[..., k] @ wide[..., k * reach : k * reach + length] for k in range(3))
+            around = seen + self.tensors[f"dilated.{layer}.bias"][..., None]
             hidden = hidden + self._point(f"mixing.{layer}", np.maximum(around, np.float32(0)))
-        left = self._point("leave", hidden)
+        left = self._point("leave", hidden).mean(axis=0)
         logits: NDArray[np.float32] = left + np.float32(LOGIT_UNIT) * series[: len(left)]
         return logits
 
     def _point(self, name: str, channels: NDArray[np.float32]) -> NDArray[np.float32]:
         result: NDArray[np.float32] = (
-            self.tensors[f"{name}.weight"][:, :, 0] @ channels + self.tensors[f"{name}.bias"][:, None]
+            self.tensors[f"{name}.weight"][..., 0] @ channels + self.tensors[f"{name}.bias"][..., None]
         )
         return result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -60,12 +60,11 @@ class LabelledSeries:
 
 
 class RefinerNetwork(nn.Module):
-    """The refiner as it is taught: ``(B, C + 4, L)`` series to logits ``(B, C, L)``."""
+    """A member of the refiner as it is taught: ``(B, C + 4, L)`` series to logits ``(B, C, L)``."""
 
     def __init__(self, num_behaviours: int, shape: RefinerShape, dropout: float = 0.0) -> None:
         super().__init__()
         width = shape.channels
-        self.shape = shape
         self.num_behaviours = num_behaviours
         self.enter = nn.Conv1d(num_behaviours + OTHER_CHANNELS, width, 1)
         self.dilated = nn.ModuleList(
@@ -83,10 +82,11 @@ class RefinerNetwork(nn.Module):
         logits: Tensor = self.leave(hidden) + LOGIT_UNIT * series[:, : self.num_behaviours]
         return logits
 
-    def taught(self) -> Refiner:
-        """What it has learnt so far, in plain numpy."""
-        tensors = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()}
-        return Refiner(self.shape, tensors)
+
+def taught(networks: Sequence[RefinerNetwork], shape: RefinerShape) -> Refiner:
+    """What the members have learnt so far, in plain numpy."""
+    states = [network.state_dict() for network in networks]
+    return Refiner(shape, {name: np.stack([state[name].numpy() for state in states]) for name in states[0]})
 
 
 def train_refiner(
@@ -96,10 +96,29 @@ def train_refiner(
     recipe: RefinerRecipe,
     progress: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Refiner:
-    """A refiner trained by AdamW over a cosine schedule.
+    """A refiner whose members are trained one after the other, each from random numbers of its own.
 
-    Long series are drawn as often as they are long.
+    ``progress`` is told the steps of all members.
     """
+    members = []
+    for number in range(shape.members):
+
+        def told(step: int, loss: float, before: int = number * recipe.steps) -> None:
+            progress(before + step, loss)
+
+        own = replace(recipe, seed=recipe.seed + number)
+        members.append(_train_member(series, num_behaviours, shape, own, told))
+    return taught(members, shape)
+
+
+def _train_member(
+    series: Sequence[LabelledSeries],
+    num_behaviours: int,
+    shape: RefinerShape,
+    recipe: RefinerRecipe,
+    progress: Callable[[int, float], None],
+) -> RefinerNetwork:
+    """A network trained by AdamW over a cosine schedule; long series are drawn as often as they are long."""
     torch.manual_seed(recipe.seed)
     random = np.random.default_rng(recipe.seed)
     refiner = RefinerNetwork(num_behaviours, shape, recipe.dropout)
@@ -125,7 +144,7 @@ def train_refiner(
         averaged.update_parameters(refiner)
         progress(step, float(loss.detach()))
     refiner.load_state_dict(averaged.module.state_dict())
-    return refiner.taught()
+    return refiner
 
 
 def refiner_loss(logits: Tensor, label: Tensor, recipe: RefinerRecipe) -> Tensor:

@@ -64,8 +64,8 @@ def write_card(card: RefinerCard, path: Path) -> None:
     text = f"""# The refiner of a network's scores
 
 **Trained on {info.trained_on} only.** It reads the scores of the checkpoint of digest `{info.reads[:16]}` and of no
-other. Digest `{info.digest[:16]}`, {card.parameters:,} parameters, {info.shape.layers} dilated layers of
-{info.shape.channels} channels.
+other. Digest `{info.digest[:16]}`, {card.parameters:,} parameters: {info.shape.members} networks of
+{info.shape.layers} dilated layers of {info.shape.channels} channels, whose logits are averaged.
 
 ## What it changes
 
@@ -96,12 +96,12 @@ def _training(card: RefinerCard) -> str:
     recipe = card.recipe
     return (
         f"{card.individuals:,} individuals with {card.keyframes:,} labelled keyframes, of videos that the checkpoint "
-        f"has not seen. {recipe.steps} steps of {recipe.batch_series} stretches of {recipe.length} keyframes, AdamW "
+        f"has not seen. For each network {recipe.steps} steps of {recipe.batch_series} stretches of {recipe.length} keyframes, AdamW "
         f"{recipe.learning_rate:g} to 0 by a cosine, weight decay {recipe.weight_decay:g}, dropout "
         f"{recipe.dropout:g}; {recipe.unseen:.0%} of the keyframes hidden, the logits of each behaviour shifted by "
         f"N(0, {recipe.bias:g}) and the sizes by N(0, {recipe.size_shift:g}) octaves throughout a stretch; of "
         f"the weights a running mean over {round(recipe.averaged * recipe.steps)} steps is kept; smoothing loss "
-        f"{recipe.steadiness:g}; seed {recipe.seed}."
+        f"{recipe.steadiness:g}; seeds from {recipe.seed} on."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,12 @@ from model.refiner_training import (
     RefinerRecipe,
     _stretch,
     refiner_loss,
+    taught,
     train_refiner,
 )
 
 BOX = np.array([0.4, 0.5, 0.5, 0.7], np.float32)
-SMALL = RefinerShape(channels=8, layers=3)
+SMALL = RefinerShape(channels=8, layers=3, members=2)
 
 
 def boxes(count: int) -> NDArray[np.float32]:
@@ -42,7 +44,7 @@ def boxes(count: int) -> NDArray[np.float32]:
 
 def random_refiner(shape: RefinerShape = SMALL) -> Refiner:
     torch.manual_seed(3)
-    return RefinerNetwork(2, shape).taught()
+    return taught([RefinerNetwork(2, shape) for _ in range(shape.members)], shape)
 
 
 def series(
@@ -145,11 +147,13 @@ def test_it_looks_as_far_as_its_layers_say_and_no_farther() -> None:
 
 def test_what_is_taught_in_torch_is_what_numpy_says() -> None:
     torch.manual_seed(4)
-    network = RefinerNetwork(3, RefinerShape(5, 4)).eval()
+    shape = RefinerShape(5, 4, members=3)
+    members = [RefinerNetwork(3, shape).eval() for _ in range(shape.members)]
     channels = np.random.default_rng(1).normal(size=(7, 30)).astype(np.float32)
     with torch.inference_mode():
-        expected = network(torch.from_numpy(channels[None]))[0].numpy()
-    np.testing.assert_allclose(network.taught().logits(channels), expected, atol=1e-5)
+        logits = [member(torch.from_numpy(channels[None]))[0].numpy() for member in members]
+    assert abs(logits[0] - logits[1]).max() > 0.01
+    np.testing.assert_allclose(taught(members, shape).logits(channels), np.mean(logits, axis=0), atol=1e-5)
 
 
 def test_it_learns_what_no_single_score_tells() -> None:
@@ -165,7 +169,7 @@ def test_it_learns_what_no_single_score_tells() -> None:
         )
 
     recipe = RefinerRecipe(steps=200, batch_series=8, length=60, bias=0.1, learning_rate=0.01)
-    refiner = train_refiner([one(k % 2) for k in range(12)], 2, RefinerShape(12, 4), recipe)
+    refiner = train_refiner([one(k % 2) for k in range(12)], 2, RefinerShape(12, 4, members=1), recipe)
     said = [refiner.logits(one(k).channels).argmax(axis=0).mean() for k in (0, 1)]
     assert said[0] < 0.1
     assert said[1] > 0.9
@@ -195,12 +199,28 @@ def test_what_is_kept_is_the_mean_of_the_last_weights() -> None:
         np.zeros(40, np.int64),
     )
 
-    def taught(averaged: float) -> NDArray[np.float32]:
+    def bias(averaged: float) -> NDArray[np.float32]:
         recipe = RefinerRecipe(steps=4, batch_series=2, length=40, averaged=averaged, learning_rate=0.1)
         return train_refiner([one], 2, SMALL, recipe).tensors["leave.bias"]
 
-    last, mean = taught(0.0), taught(1.0)
-    assert abs(last[0]) > abs(mean[0]) > 0  # the weights move away from where they began
+    last, mean = bias(0.0), bias(1.0)
+    assert (abs(last[:, 0]) > abs(mean[:, 0])).all()  # the weights move away from where they began
+    assert (abs(mean[:, 0]) > 0).all()
+
+
+def test_the_members_learn_from_other_random_numbers_and_their_steps_are_counted_on() -> None:
+    one = LabelledSeries(
+        series_channels(np.arange(40), np.full((40, 2), 0.5), np.full(40, 0.5), boxes(40)),
+        np.zeros(40, np.int64),
+    )
+    steps: list[int] = []
+    recipe = RefinerRecipe(steps=2, batch_series=2, length=40)
+    both = train_refiner([one], 2, SMALL, recipe, lambda step, _loss: steps.append(step)).tensors
+    assert steps == [0, 1, 2, 3]
+    assert (both["enter.weight"][0] != both["enter.weight"][1]).any()
+    second = replace(recipe, seed=recipe.seed + 1)
+    alone = train_refiner([one], 2, replace(SMALL, members=1), second).tensors
+    np.testing.assert_array_equal(alone["enter.weight"][0], both["enter.weight"][1])
 
 
 def test_unknown_labels_teach_nothing_and_steady_series_cost_nothing() -> None:

@@ -101,13 +101,13 @@ def test_a_refiner_decides_from_the_scores_around_a_keyframe() -> None:
     shape = RefinerShape(channels=7, layers=1)
     tensors = {name: np.zeros(size, np.float32) for name, size in shape.tensors(3).items()}
     one = np.eye(3, dtype=np.float32)
-    tensors["enter.weight"][:3, :3, 0] = one
-    tensors["enter.weight"][3:6, :3, 0] = -one
-    tensors["dilated.0.weight"][:6, :6, 0] = np.eye(6)  # positive and negative parts of the keyframe before
-    tensors["mixing.0.weight"][:3, :3, 0] = one
-    tensors["mixing.0.weight"][:3, 3:6, 0] = -one
-    tensors["leave.weight"][:, :3, 0] = 4.0 * one
-    tensors["leave.weight"][:, 3:6, 0] = 8.0 * one  # takes the keyframe's own part away again
+    tensors["enter.weight"][:, :3, :3, 0] = one
+    tensors["enter.weight"][:, 3:6, :3, 0] = -one
+    tensors["dilated.0.weight"][:, :6, :6, 0] = np.eye(6)  # positive and negative parts of the keyframe before
+    tensors["mixing.0.weight"][:, :3, :3, 0] = one
+    tensors["mixing.0.weight"][:, :3, 3:6, 0] = -one
+    tensors["leave.weight"][:, :, :3, 0] = 4.0 * one
+    tensors["leave.weight"][:, :, 3:6, 0] = 8.0 * one  # takes the keyframe's own part away again
     refiner = Refiner(shape, tensors)
     video = recording("ffffvvvv")
     tracks = track_camera_day([video], TrackSettings(), None)

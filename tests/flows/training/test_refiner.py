@@ -73,7 +73,7 @@ def test_confusion_counts_learnable_boxes_of_birds(windows: WindowSet, scores: W
     assert confusion(windows, scores, None).tolist() == [[1, 0], [3, 0]]
     shape = RefinerShape(4, 1)
     tensors = {name: np.zeros(size, np.float32) for name, size in shape.tensors(2).items()}
-    tensors["leave.bias"][1] = 20.0
+    tensors["leave.bias"][:, 1] = 20.0
     always_second = Refiner(shape, tensors)
     assert confusion(windows, scores, always_second).tolist() == [[0, 1], [0, 3]]
 

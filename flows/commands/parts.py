@@ -99,7 +99,9 @@ def add_train_refiner(commands: Any) -> None:
         "--out", type=Path, required=True, metavar="FILE", help="weights; the card comes beside"
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="keeps the scores; by default beside --out")
-    parser.add_argument("--steps", type=positive_int, metavar="N", help="of each of the networks that it is made of")
+    parser.add_argument(
+        "--steps", type=positive_int, metavar="N", help="of each of the networks that it is made of"
+    )
     parser.add_argument("--threads", type=positive_int, metavar="N", help="by default all processors")
     json_option(parser)
 

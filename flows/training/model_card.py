@@ -146,7 +146,8 @@ What is missing there is what the network reads from movement."""
 def _training(facts: CardFacts, names: Sequence[str]) -> str:
     recipe, training = facts.recipe, facts.training
     instances = ", ".join(f"{name} {training.instances[name]}" for name in names)
-    return f"""`{facts.command}`: {facts.minutes:.0f} minutes of training on {facts.threads} thread{"s" * (facts.threads != 1)}.
+    threads = f"{facts.threads} thread{'s' * (facts.threads != 1)}"
+    return f"""`{facts.command}`: {facts.minutes:.0f} minutes of training on {threads}.
 
 {_start(facts.start)}
 

@@ -96,8 +96,8 @@ def _training(card: RefinerCard) -> str:
     recipe = card.recipe
     return (
         f"{card.individuals:,} individuals with {card.keyframes:,} labelled keyframes, of videos that the checkpoint "
-        f"has not seen. For each network {recipe.steps} steps of {recipe.batch_series} stretches of {recipe.length} keyframes, AdamW "
-        f"{recipe.learning_rate:g} to 0 by a cosine, weight decay {recipe.weight_decay:g}, dropout "
+        f"has not seen. For each network {recipe.steps} steps of {recipe.batch_series} stretches of {recipe.length} "
+        f"keyframes, AdamW {recipe.learning_rate:g} to 0 by a cosine, weight decay {recipe.weight_decay:g}, dropout "
         f"{recipe.dropout:g}; {recipe.unseen:.0%} of the keyframes hidden, the logits of each behaviour shifted by "
         f"N(0, {recipe.bias:g}) and the sizes by N(0, {recipe.size_shift:g}) octaves throughout a stretch; of "
         f"the weights a running mean over {round(recipe.averaged * recipe.steps)} steps is kept; smoothing loss "

@@ -103,7 +103,7 @@ def test_a_refiner_decides_from_the_scores_around_a_keyframe() -> None:
     one = np.eye(3, dtype=np.float32)
     tensors["enter.weight"][:, :3, :3, 0] = one
     tensors["enter.weight"][:, 3:6, :3, 0] = -one
-    tensors["dilated.0.weight"][:, :6, :6, 0] = np.eye(6)  # positive and negative parts of the keyframe before
+    tensors["dilated.0.weight"][:, :6, :6, 0] = np.eye(6)  # both parts of the keyframe before
     tensors["mixing.0.weight"][:, :3, :3, 0] = one
     tensors["mixing.0.weight"][:, :3, 3:6, 0] = -one
     tensors["leave.weight"][:, :, :3, 0] = 4.0 * one

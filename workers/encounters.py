@@ -248,7 +248,7 @@ def _unlike(before: _Portrait, after: _Portrait) -> float:
     """How badly two portraits agree, 0 upwards, in units of how much those of one bird usually differ.
 
     What it does changes how a bird looks and where its box stands, so that portraits are compared while both do the
-    same, where they do.
+    same, where they do. The longer the encounter lasted, the less is known of where it should be.
     """
     lasted_s = after.time_s - before.time_s
     size = max(before.size, after.size)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from workers.doubts import EncounterSettings
-from workers.encounters import settle_encounters
+from workers.encounters import _Impression, _off_its_way, _Portrait, settle_encounters
 from workers.tracklets import NO_TRACK, Rows
 
 STEP_S = 4 / 15
@@ -250,3 +250,19 @@ def test_one_that_lands_is_not_known_by_how_it_looked_and_where_it_was_on_the_wi
     together = np.flatnonzero(np.diff(rows.time_s) == 0)
     near = together[rows.time_s[together] < 21.5]
     assert settle_encounters(rows, who, np.stack([near, near + 1], axis=1), SETTINGS).tolist() == who.tolist()
+
+
+def portrait(x: float, speed: float) -> _Portrait:
+    return _Portrait({}, _Impression(np.zeros(64, np.float32), 0.6, 20), SIZE, 0.0, x, speed)
+
+
+@pytest.mark.parametrize(("gap", "off"), [(-0.4, 0.0), (0.1, 0.1), (-1.2, 0.2)])
+def test_one_that_lands_or_takes_off_may_be_anywhere_on_the_way_that_it_flies(gap: float, off: float) -> None:
+    flying, standing = -0.5, 0.0  # picture heights a second, for two seconds
+    for before, after in ((flying, standing), (standing, flying)):
+        assert _off_its_way(portrait(1.0, before), portrait(1.0 + gap, after), 2.0) == pytest.approx(off)
+
+
+def test_one_at_an_even_pace_stayed_or_went_on() -> None:
+    for gap, off in ((0.0, 0.0), (-1.0, 0.0), (-0.4, 0.4)):
+        assert _off_its_way(portrait(1.0, -0.5), portrait(1.0 + gap, -0.5), 2.0) == pytest.approx(off)

@@ -216,9 +216,13 @@ def load_refiner(path: Path) -> tuple[Refiner, RefinerInfo]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no iterator
     except (OSError, SafetensorError) as error:
         raise CheckpointFormatError(f"{path}: cannot be read as a refiner: {error}") from error
-    if metadata.get("format") != FORMAT:
+    written = str(metadata.get("format"))
+    if written != FORMAT:
+        earlier = written.startswith(FORMAT.rpartition("-")[0])
         raise CheckpointFormatError(
-            f"{path}: no refiner of this project: its format is {metadata.get('format')!r}, not {FORMAT!r}"
+            f"{path}: a refiner of another version ({written}, not {FORMAT}); teach it anew with aviaflow train-refiner"
+            if earlier
+            else f"{path}: no refiner of this project: its format is {written!r}, not {FORMAT!r}"
         )
     facts = json.loads(metadata["facts"])
     digest = facts.pop("digest")

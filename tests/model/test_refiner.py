@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
@@ -240,6 +241,13 @@ def test_weights_come_back_and_a_changed_file_is_refused(tmp_path: Path) -> None
     assert (refine(again, place, p, moving, xyxy) == refine(refiner, place, p, moving, xyxy)).all()
     path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x80\x3f")
     with pytest.raises(CheckpointDigestError):
+        load_refiner(path)
+    earlier = safetensors.numpy.save(dict(refiner.tensors), metadata={"format": "aviaflow-refiner-2"})
+    path.write_bytes(earlier)
+    with pytest.raises(CheckpointFormatError, match=r"aviaflow-refiner-2.* train-refiner"):
+        load_refiner(path)
+    path.write_bytes(safetensors.numpy.save(dict(refiner.tensors), metadata={"format": "other"}))
+    with pytest.raises(CheckpointFormatError, match="no refiner of this project"):
         load_refiner(path)
     path.write_bytes(b"no weights")
     with pytest.raises(CheckpointFormatError, match=r"refiner\.safetensors"):

@@ -126,26 +126,29 @@ class _Identities:
     def review(self, encounters: list[_Encounter]) -> None:
         """Exchange again where the most is gained by it, from what is known before and after by now, until nothing is.
 
-        In the order of time an encounter would be decided from what a later one mixed up.
+        In the order of time an encounter would be decided from what a later one mixed up. An exchange says nothing new
+        of encounters of other birds, or of those that are seen from so far away that both sides are before it, or
+        after it.
         """
         left = np.full(len(encounters), self.settings.most_reviews)
-        owners = np.zeros((len(encounters), 2), np.int64)
-        gain = np.zeros(len(encounters))
-        stale = np.arange(len(encounters))
+        gain = np.full(len(encounters), -np.inf)
+        from_s = np.array([encounter.start_s - 3.0 * self.wider.calm_s for encounter in encounters])
+        until_s = np.array([encounter.end_s + self.wider.calm_s for encounter in encounters])
+        stale = list(range(len(encounters)))
         while True:
-            for k in stale.tolist():
-                owners[k] = [self._owner_after(track, encounters[k].end_s) for track in encounters[k].tracks]
-                gain[k] = self._gain_of_review(encounters[k], owners[k]) if left[k] else -np.inf
+            for k in stale:
+                gain[k] = self._gain_of_review(encounters[k]) if left[k] else -np.inf
             best = int(gain.argmax())
             if not gain[best] > 0.0:
                 return
-            left[best] -= 1
-            a, b = owners[best].tolist()
-            self._exchange(a, b, encounters[best])
-            stale = np.flatnonzero(np.isin(owners, (a, b)).any(axis=1))
+            left[best], gain[best] = left[best] - 1, -np.inf
+            birds = self._owners_after(encounters[best])
+            exchanged_s = self._exchange(*birds, encounters[best])
+            near = np.flatnonzero((from_s < exchanged_s) & (exchanged_s <= until_s)).tolist()
+            stale = [k for k in near if set(birds) & set(self._owners_after(encounters[k]))]
 
-    def _gain_of_review(self, encounter: _Encounter, owners: NDArray[np.int64]) -> float:
-        a, b = owners.tolist()
+    def _gain_of_review(self, encounter: _Encounter) -> float:
+        a, b = self._owners_after(encounter)
         if a == b or NO_TRACK in (a, b):
             return -np.inf
         before = [self._before(self.settled[label], encounter, self.wider) for label in (a, b)]
@@ -154,17 +157,24 @@ class _Identities:
             return -np.inf
         return _gain_of_exchange(before, after, self.wider)
 
+    def _owners_after(self, encounter: _Encounter) -> tuple[int, int]:
+        """Whose the two tracks are that leave it."""
+        first, second = encounter.tracks
+        return self._owner_after(first, encounter.end_s), self._owner_after(second, encounter.end_s)
+
     def _owner_after(self, track: int, time_s: float) -> int:
         members = self.linked[track]
         place = int(np.searchsorted(self.rows.time_s[members], time_s, side="right"))
         return int(self.owner[members[place]]) if place < len(members) else NO_TRACK
 
-    def _exchange(self, a: int, b: int, encounter: _Encounter) -> None:
+    def _exchange(self, a: int, b: int, encounter: _Encounter) -> float:
+        """Exchange what two individuals have from the middle of an encounter on; returns from when."""
         from_s = max(0.5 * (encounter.start_s + encounter.end_s), self.free_s)
         exchanged = _exchanged(self.rows.time_s, self.settled[a], self.settled[b], from_s)
         for label, members in zip((a, b), exchanged, strict=True):
             self.settled[label] = members
             self.owner[members] = label
+        return from_s
 
     def _before(
         self, members: RowNumbers, encounter: _Encounter, settings: EncounterSettings

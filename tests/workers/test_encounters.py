@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from workers.doubts import EncounterSettings
-from workers.encounters import _Impression, _off_its_way, _Portrait, settle_encounters
+from workers.doubts import EncounterSettings, find_doubts
+from workers.encounters import (
+    _encounters,
+    _Identities,
+    _Impression,
+    _off_its_way,
+    _Portrait,
+    settle_encounters,
+)
 from workers.tracklets import NO_TRACK, Rows
 
 STEP_S = 4 / 15
@@ -266,3 +274,51 @@ def test_one_that_lands_or_takes_off_may_be_anywhere_on_the_way_that_it_flies(ga
 def test_one_at_an_even_pace_stayed_or_went_on() -> None:
     for gap, off in ((0.0, 0.0), (-1.0, 0.0), (-0.4, 0.4)):
         assert _off_its_way(portrait(1.0, -0.5), portrait(1.0 + gap, -0.5), 2.0) == pytest.approx(off)
+
+
+def crowd(seed: int) -> tuple[Rows, NDArray[np.int64], NDArray[np.int64]]:
+    """Five birds that pass each other for four minutes; where they do, a tracker took some for each other.
+
+    Returns the boxes, what the tracker says, and the pairs of boxes near each other.
+    """
+    random = np.random.default_rng(seed)
+    birds, time_s = 5, np.arange(900) * STEP_S
+    period_s, phase = random.uniform(20.0, 60.0, (2, birds, 1))
+    x = 1.0 + 0.4 * np.sin(2.0 * np.pi * (time_s / period_s + phase / 20.0))
+    plumage = (
+        random.normal(0.0, 5.0, (birds, 1, 64)) + random.normal(0.0, 5.0, (birds, len(time_s), 64)) + 40.0
+    )
+    said, labels, pairs = np.arange(birds), np.zeros((len(time_s), birds), np.int64), []
+    for k in range(len(time_s)):
+        for i, j in itertools.combinations(range(birds), 2):
+            if abs(x[i, k] - x[j, k]) < NEAR:
+                pairs.append((birds * k + i, birds * k + j))
+                if random.random() < 0.1:
+                    said[[i, j]] = said[[j, i]]
+        labels[k] = said
+    count = birds * len(time_s)
+    rows = Rows(
+        time_s=np.repeat(time_s, birds),
+        xy=np.stack([x.T.ravel(), np.full(count, 0.6)], axis=1),
+        size=np.full(count, SIZE),
+        shape=np.zeros((count, 2)),
+        look=plumage.transpose(1, 0, 2).reshape(count, 64).astype(np.int8),
+        doing=np.zeros((count, 3), np.float32),
+        box_score=np.ones(count, np.float32),
+        duplicate=np.zeros(count, np.bool_),
+        fixed=np.full(count, NO_TRACK),
+        step_s=STEP_S,
+        aspect=16 / 9,
+    )
+    return rows, labels.ravel(), np.array(pairs, np.int64)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_when_the_review_ends_nothing_is_gained_by_any_other_exchange(seed: int) -> None:
+    rows, labels, doubts = crowd(seed)
+    patient = dataclasses.replace(SETTINGS, review_s=20.0, most_reviews=1000)
+    identities = _Identities(rows, labels, doubts, patient)
+    encounters = _encounters(labels, find_doubts(rows, labels, doubts, patient), patient.pause_s)
+    assert max(identities._gain_of_review(encounter) for encounter in encounters) > 0.0
+    identities.review(encounters)
+    assert max(identities._gain_of_review(encounter) for encounter in encounters) <= 0.0

@@ -185,7 +185,8 @@ def _machine(facts: Mapping[str, Fact]) -> str:
     device = facts.get("device", "cpu")
     beside = "" if device == "cpu" else f" with {device}"
     threads = f"{facts.get('threads')} of {facts.get('cores')} cores"
-    return f"{facts.get('processor')}{beside}, {threads}, torch {facts.get('torch')}"
+    precision = f" in {facts['precision']}" if "precision" in facts else ""
+    return f"{facts.get('processor')}{beside}, {threads}, torch {facts.get('torch')}{precision}"
 
 
 def _ordinal(every: Fact) -> str:

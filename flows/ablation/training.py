@@ -68,7 +68,7 @@ class CellTraining:
         write_history(history, self.folder / f"{cell.name}.history.csv")
         network = trainer.network.eval()
         scores = measure_cell(network, open_windows(self.test), every=self.every, device=self.device)
-        facts = training_facts(history, recipe.batch_clips)
+        facts = {**training_facts(history, recipe.batch_clips), "precision": trainer.precision}
         return scores, {**facts, **machine_facts(self.threads, self.device), "command": self.command}
 
     def _train(self, trainer: Trainer, checkpoint: Path) -> list[HistoryRow]:

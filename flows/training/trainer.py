@@ -111,6 +111,11 @@ class Trainer:
             recipe.mixed_precision and trains_in_bf16(device),
         )
 
+    @property
+    def precision(self) -> str:
+        """In which the backbone's gradients are computed: ``bf16`` or ``float32``."""
+        return "bf16" if self._settings.autocast_bf16 else "float32"
+
     def _build(self, behaviours: Sequence[str], initial: Start | None) -> ActionNetwork:
         torch.manual_seed(self.recipe.seed)
         network = ActionNetwork(self.recipe.architecture, behaviours, self.recipe.dropout)

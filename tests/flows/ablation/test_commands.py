@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.ablation.benchmark import Benchmark
-from flows.ablation.cells import Cell, CellScores, read_cells, run_cells
+from flows.ablation.cells import Cell, CellScores, Fact, read_cells, run_cells
 from flows.cli import main
 
 PLUMBING = "plumbing check, not a result"
@@ -28,12 +28,13 @@ def config(tmp_path: Path, benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
     return path
 
 
-def fill(out: Path, cells: list[Cell], **protocol: object) -> None:
+def fill(out: Path, cells: list[Cell], precision: str = "bf16", **protocol: object) -> None:
     """A folder with these cells finished."""
 
-    def train(cell: Cell) -> tuple[CellScores, dict[str, float]]:
+    def train(cell: Cell) -> tuple[CellScores, dict[str, Fact]]:
         score = 0.5 + 0.1 * cell.seed + (0.02 if cell.variant == "lgh" else 0.0)
-        facts = {"mean_rho": -0.2, "mean_lambda": 0.096, "conflict_share": 0.6, "training_s": 60.0}
+        facts: dict[str, Fact] = {"mean_rho": -0.2, "mean_lambda": 0.096, "conflict_share": 0.6}
+        facts |= {"training_s": 60.0, "precision": precision}
         return CellScores(score, dict.fromkeys(BEHAVIOURS, score), (score - 0.1, score + 0.1)), facts
 
     run_cells(cells, train, out / "cells", {"table": "weightings", "quick": False, "every": 2, **protocol})
@@ -84,6 +85,16 @@ def test_a_table_that_is_not_finished_says_what_is_missing(
     assert (tmp_path / "table.png").read_bytes()[1:4] == b"PNG"
     assert (tmp_path / "table.md").read_text().strip() in text
     assert len((tmp_path / "cells.csv").read_text().splitlines()) == 4
+
+
+def test_a_table_says_in_which_precisions_its_cells_were_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, [Cell("lgh", 1), Cell("fixed_lambda", 1)])
+    fill(tmp_path, [Cell("lgh", 2)], precision="float32")
+    assert main(["ablate", "--table", "--out", str(tmp_path)]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("Computed on")]
+    assert (line.count("in bf16"), line.count("in float32")) == (1, 1)
 
 
 def test_without_the_control_there_are_no_differences(

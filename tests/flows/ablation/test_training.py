@@ -14,6 +14,7 @@ from flows.ablation.training import CellTraining, cell_weighting, training_facts
 from flows.errors import AblationError, TrainingError
 from flows.training.settings import WeightingSettings
 from flows.training.trainer import HistoryRow, Trainer
+from model.engines.torch_engine import trains_in_bf16
 
 TrainingIn = Callable[[Path], CellTraining]
 PROTOCOL = {"clips": 12}
@@ -81,6 +82,7 @@ def test_a_cell_says_what_it_came_to_and_on_what(training_in: TrainingIn, tmp_pa
         assert (result.facts["steps"], result.facts["clips"], result.facts["threads"]) == (4, 12, 1)
         assert result.facts["command"] == "aviaflow ablate"
         assert result.facts["processor"]
+        assert result.facts["precision"] == ("bf16" if trains_in_bf16("cpu") else "float32")
         assert set(result.scores.per_class) == set(training.behaviours)
     assert -1 <= lgh.facts["mean_rho"] <= 1
     assert 0.08 <= lgh.facts["mean_lambda"] <= 0.1

@@ -89,7 +89,7 @@ def write_card(
         pairs = [asdict(pair) for pair in agreement]
         _write(folder / "agreement.csv", list(pairs[0]), [list(pair.values()) for pair in pairs])
     if split is not None:
-        classes = class_shares(split)
+        classes = class_shares(split, facts.ethogram)
         rounded = [[one.group, one.name, *(round(v, 4) for v in (*one.shares, one.gap))] for one in classes]
         _write(folder / "split_shares.csv", ("group", "class", *PARTS, "largest_gap"), rounded)
         plot_split(folder / "split_shares.png", rounded, PARTS)
@@ -133,12 +133,13 @@ class ClassShares:
         return max(self.shares) - min(self.shares)
 
 
-def class_shares(split: VideoSplit) -> list[ClassShares]:
-    """Shares of all classes in the parts of a split."""
+def class_shares(split: VideoSplit, ethogram: Ethogram) -> list[ClassShares]:
+    """Shares of all classes in the parts of a split, those of a group in the ethogram's order."""
+    order = (*ethogram.names, *MOTIONS)
     return [
-        ClassShares(group, name, tuple(of_part[part] for part in PARTS))
+        ClassShares(group, name, tuple(classes[name][part] for part in PARTS))
         for group, classes in split.shares.items()
-        for name, of_part in classes.items()
+        for name in sorted(classes, key=order.index)
     ]
 
 
@@ -177,7 +178,7 @@ def render_card(
         "## Agreement between annotators",
         _agreement(facts, agreement),
         "## Split by videos",
-        _split(split),
+        _split(split, facts.ethogram),
         *(["![shares of the parts](card/split_shares.png)"] if split else []),
         "## Defects",
         _defects(defects),
@@ -229,12 +230,12 @@ def agreement_cells(agreement: Sequence[PairAgreement]) -> list[tuple[str, ...]]
     ]  # fmt: skip
 
 
-def _split(split: VideoSplit | None) -> str:
+def _split(split: VideoSplit | None, ethogram: Ethogram) -> str:
     if split is None:
         return "None was made."
     rows = [
         (one.group, one.name, *(f"{100 * value:.1f} %" for value in (*one.shares, one.gap)))
-        for one in class_shares(split)
+        for one in class_shares(split, ethogram)
     ]
     return f"{split_text(split)}\n\n{table(('group', 'class', *PARTS, 'largest gap'), rows)}"
 

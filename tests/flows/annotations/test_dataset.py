@@ -179,6 +179,8 @@ def check_set(out: Path, archive: Path) -> None:
     assert "| wang - li | 30 | 40 - 40 | 40 |" in card
     for name in ("shares", "box_area", "box_aspect", "split_shares"):
         assert (out / "card" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    with (out / "card" / "split_shares.csv").open() as file:
+        assert [row["class"] for row in csv.DictReader(file)] == [*BEHAVIOURS, "static", "dynamic"]
     with (out / "card" / "box_area.csv").open() as file:
         rows = {row["behaviour"]: row for row in csv.DictReader(file)}
     assert float(rows["doze"]["q50"]) == pytest.approx(100 * 40 * 40 / (160 * 96), abs=1e-3)

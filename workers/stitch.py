@@ -6,6 +6,7 @@ order in which they came.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,10 @@ class _Edges:
         speed: Floats = np.hypot(self.velocity[:, 0], self.velocity[:, 1]) / self.size
         return speed
 
+    def of(self, which: NDArray[np.intp]) -> _Edges:
+        """Those of some tracklets, in that order."""
+        return _Edges(*(getattr(self, field.name)[which] for field in dataclasses.fields(self)))
+
 
 def stitch(
     rows: Rows, labels: NDArray[np.int64], unwatched_s: Floats, settings: StitchSettings
@@ -92,7 +97,7 @@ def stitch(
     worthy = (count > 1) | fixed
     allowed = worthy[i] & worthy[j] & ~fixed[j]
     i, j = i[allowed], j[allowed]
-    cost = _link_cost(ends, begins, i, j, unwatched_s, settings)
+    cost = _link_cost(ends.of(i), begins.of(j), unwatched_s, settings)
     possible = cost < 1.0
     before, after = _cheapest_links(i[possible], j[possible], cost[possible])
     links = coo_array((np.ones(len(before)), (before, after)), shape=(len(name), len(name)))
@@ -150,55 +155,42 @@ def _candidates(
     return i, by_begin[np.repeat(low, width) + within]
 
 
-def _link_cost(
-    ends: _Edges,
-    begins: _Edges,
-    i: NDArray[np.intp],
-    j: NDArray[np.intp],
-    unwatched_s: Floats,
-    settings: StitchSettings,
-) -> Floats:
-    hidden_s = begins.time_s[j] - ends.time_s[i]
-    size = np.maximum(ends.size[i], begins.size[j])
-    gap = begins.xy[j] - ends.xy[i]
+def _link_cost(end: _Edges, begin: _Edges, unwatched_s: Floats, settings: StitchSettings) -> Floats:
+    """Cost of each end and beginning being those of one bird, shape ``(K,)``; infinite where that cannot be."""
+    hidden_s = begin.time_s - end.time_s
+    size = np.maximum(end.size, begin.size)
+    gap = begin.xy - end.xy
     stayed = np.hypot(gap[:, 0], gap[:, 1]) / size
-    fast = np.maximum(ends.speed()[i], begins.speed()[j]) > settings.fast_lengths
+    fast = np.maximum(end.speed(), begin.speed()) > settings.fast_lengths
     reckoned = np.where(fast, hidden_s, np.minimum(hidden_s, settings.foresight_s))[:, None]
-    ahead = gap - ends.velocity[i] * reckoned
-    back = gap - begins.velocity[j] * reckoned
+    ahead = gap - end.velocity * reckoned
+    back = gap - begin.velocity * reckoned
     passed = 0.5 * (np.hypot(ahead[:, 0], ahead[:, 1]) + np.hypot(back[:, 0], back[:, 1])) / size
     reach = settings.reach_lengths + settings.reach_speed * hidden_s
-    turn = (begins.velocity[j] - ends.velocity[i]) * KEYFRAME_S
-    unlike = 1.0 - np.einsum("pd,pd->p", ends.look[i], begins.look[j]).astype(np.float64)
+    turn = (begin.velocity - end.velocity) * KEYFRAME_S
+    unlike = 1.0 - np.einsum("pd,pd->p", end.look, begin.look).astype(np.float64)
     turned = settings.motion_weight * np.minimum(2.0 * np.hypot(turn[:, 0], turn[:, 1]) / size, 1.0)
     moved = np.where(fast, passed, np.minimum(stayed, passed)) / reach + turned
     cost = (
-        np.minimum(moved, _takeoff_cost(ends, begins, i, j, hidden_s, reach * size, settings))
+        np.minimum(moved, _takeoff_cost(end, begin, reach * size, settings))
         + settings.appearance_weight * unlike
-        + 0.2 * np.abs(np.log2(ends.size[i] / begins.size[j]))
+        + 0.2 * np.abs(np.log2(end.size / begin.size))
         + 0.2 * hidden_s / settings.max_occlusion_s
     )
-    impossible = (ends.leaving[i] & begins.leaving[j]) | (fast & (hidden_s > settings.max_fast_s))
-    unwatched = _overlaps(ends.time_s[i], begins.time_s[j], unwatched_s)
+    impossible = (end.leaving & begin.leaving) | (fast & (hidden_s > settings.max_fast_s))
+    unwatched = _overlaps(end.time_s, begin.time_s, unwatched_s)
     return np.where(impossible | (unwatched & (stayed > 0.5)), np.inf, cost)
 
 
-def _takeoff_cost(
-    ends: _Edges,
-    begins: _Edges,
-    i: NDArray[np.intp],
-    j: NDArray[np.intp],
-    hidden_s: Floats,
-    reach: Floats,
-    settings: StitchSettings,
-) -> Floats:
+def _takeoff_cost(end: _Edges, begin: _Edges, reach: Floats, settings: StitchSettings) -> Floats:
     """Cost of having flown a part of the time, at the speed of the side that flies; infinite where not one side does.
 
     ``reach`` is in picture heights.
     """
-    flew, flies = ends.speed()[i] > FLYING_LENGTHS, begins.speed()[j] > FLYING_LENGTHS
-    flown = np.where(flew[:, None], ends.velocity[i], begins.velocity[j]) * hidden_s[:, None]
-    gap = begins.xy[j] - ends.xy[i]
+    hidden_s = begin.time_s - end.time_s
+    flew, flies = end.speed() > FLYING_LENGTHS, begin.speed() > FLYING_LENGTHS
+    flown = np.where(flew[:, None], end.velocity, begin.velocity) * hidden_s[:, None]
+    gap = begin.xy - end.xy
     share = (gap * flown).sum(axis=1) / np.maximum((flown**2).sum(axis=1), 1e-12)
     off = gap - np.clip(share, 0.0, 1.0)[:, None] * flown
     cost: Floats = settings.takeoff_cost + np.hypot(off[:, 0], off[:, 1]) / reach

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from flows.training.trainer import HistoryRow
 
+SHORTEST_ROLLING_STEPS, ROLLING_SHARE = 10, 0.02
+"""Steps of a rolling mean: this share of all, and no fewer than so many."""
+
 
 def write_history(rows: Sequence[HistoryRow], path: Path) -> None:
     """One line a step; a rho that was not measured is left empty."""
@@ -53,7 +56,7 @@ def _draw(steps: NDArray[np.int64], series: dict[str, NDArray[np.float64]], path
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    width = max(1, len(steps) // 50)
+    width = max(SHORTEST_ROLLING_STEPS, int(ROLLING_SHARE * len(steps)))
     means = {name: rolling_mean(values, width) for name, values in series.items()}
     with path.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import threading
 from collections.abc import Callable
@@ -83,7 +84,7 @@ def run_job(
     watcher = threading.Thread(target=_watch, args=(board, log, stop), daemon=True)
     watcher.start()
     try:
-        result = trainer.fit()
+        result = _fit(trainer)
     except TrainingFailedError as error:
         raise TrainingError(f"the training stopped: {_cause(error)}") from error
     finally:
@@ -93,6 +94,21 @@ def run_job(
         raise TrainingError(f"{resources.storage}: Ray Train ended without a checkpoint")
     with result.checkpoint.as_directory() as folder:
         return _read(Path(folder))
+
+
+def _fit(trainer: Any) -> Any:
+    """``trainer.fit()``; Ctrl-C within is a ``KeyboardInterrupt`` as elsewhere, and afterwards no longer Ray's.
+
+    Ray Train takes the signal for itself, ends the process without a word and keeps its handler when it is done.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        return trainer.fit()
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def gpus_of_cluster() -> int:

@@ -230,7 +230,11 @@ def test_history_and_curves_have_their_data_beside_them(tmp_path: Path) -> None:
     assert lines[0].startswith("step,clips,loss_behaviour,loss_motion,loss_other,rho,")
     assert [line.split(",")[5] for line in lines[1:]] == ["0.5", "", "-0.25"]
     draw_rho(rows, tmp_path / "rho.png")
-    assert (tmp_path / "rho.csv").read_text().splitlines()[1:] == ["1,0.5,0.5", "3,-0.25,-0.25"]
+    assert (tmp_path / "rho.csv").read_text().splitlines() == [
+        'step,rho,"rho, mean of 10 steps"',
+        "1,0.5,0.5",
+        "3,-0.25,0.125",
+    ]
     assert (tmp_path / "rho.png").read_bytes()[1:4] == b"PNG"
     assert rolling_mean(np.array([1.0, 3.0, 5.0, 7.0]), 3).tolist() == [1, 2, 3, 5]
 

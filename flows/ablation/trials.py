@@ -44,6 +44,7 @@ def run_trials(
     # What Tune would log for TensorBoard and as CSV says less than the cells do.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints a banner whatever it is told
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Tune would return as if it were done
     from ray import tune
 
     trial = tune.with_parameters(_trial, training=training, protocol=dict(protocol))

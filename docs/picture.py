@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from flows.settings import CONFIGS, load_ethogram
 from storage import Store
 
-GREY = (170, 170, 170)
+GREY, WHITE = (120, 120, 120), (255, 255, 255)
+FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.36)
 
 
 def main(demo: Path, picture: Path) -> None:
@@ -71,8 +72,10 @@ def draw(image: NDArray[np.uint8], box: object, text: str, colour: tuple[int, in
         for name, size in zip(("x1", "y1", "x2", "y2"), (width, height) * 2, strict=True)
     )
     cv2.rectangle(image, (x1, y1), (x2, y2), colour, 1, cv2.LINE_AA)
-    cv2.putText(image, text, (x1, max(10, y1 - 3)), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(image, text, (x1, max(10, y1 - 3)), cv2.FONT_HERSHEY_SIMPLEX, 0.38, colour, 1, cv2.LINE_AA)
+    (wide, high), _ = cv2.getTextSize(text, *FONT, 1)
+    left, bottom = max(0, min(x1, width - wide - 4)), max(y1, high + 6)
+    cv2.rectangle(image, (left, bottom - high - 6), (left + wide + 4, bottom), colour, cv2.FILLED)
+    cv2.putText(image, text, (left + 2, bottom - 3), *FONT, WHITE, 1, cv2.LINE_AA)
 
 
 def bgr(colour: str | None) -> tuple[int, int, int]:

@@ -36,7 +36,8 @@ def test_folding_leaves_the_maps_and_no_norm(name: str, frames: int) -> None:
     rewritten = in_planes(folded(backbone))
     with torch.inference_mode():
         expected, found = (net(*to_pathways(clips)) for net in (backbone, rewritten))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    # The norms' weights let the maps of the deep network grow to a thousand.
+    assert float((found - expected).abs().max()) < 1e-5 * float(expected.abs().max())
     assert not [module for module in rewritten.modules() if isinstance(module, nn.BatchNorm3d)]
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
 

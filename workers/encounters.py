@@ -43,6 +43,10 @@ class _Encounter:
     tracks: tuple[int, int]
     """The two labels, as they were linked."""
 
+    def seen_s(self, calm_s: float) -> tuple[float, float]:
+        """From when and until when it is looked at whose the tracks are."""
+        return self.start_s - 3.0 * calm_s, self.end_s + calm_s
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Impression:
@@ -132,8 +136,7 @@ class _Identities:
         """
         left = np.full(len(encounters), self.settings.most_reviews)
         gain = np.full(len(encounters), -np.inf)
-        from_s = np.array([encounter.start_s - 3.0 * self.wider.calm_s for encounter in encounters])
-        until_s = np.array([encounter.end_s + self.wider.calm_s for encounter in encounters])
+        from_s, until_s = np.array([encounter.seen_s(self.wider.calm_s) for encounter in encounters]).T
         stale = list(range(len(encounters)))
         while True:
             for k in stale:
@@ -179,16 +182,16 @@ class _Identities:
     def _before(
         self, members: RowNumbers, encounter: _Encounter, settings: EncounterSettings
     ) -> _Portrait | None:
-        earliest_s = encounter.start_s - 3.0 * settings.calm_s
-        low, high = np.searchsorted(self.rows.time_s[members], [earliest_s, encounter.start_s])
+        from_s, _ = encounter.seen_s(settings.calm_s)
+        low, high = np.searchsorted(self.rows.time_s[members], [from_s, encounter.start_s])
         chosen = members[low:high]
         return _portrait(self.rows, chosen[self.calm[chosen]][::-1], settings)
 
     def _after(
         self, members: RowNumbers, encounter: _Encounter, settings: EncounterSettings
     ) -> _Portrait | None:
-        span_s = [encounter.end_s, encounter.end_s + settings.calm_s]
-        low, high = np.searchsorted(self.rows.time_s[members], span_s, side="right")
+        _, until_s = encounter.seen_s(settings.calm_s)
+        low, high = np.searchsorted(self.rows.time_s[members], [encounter.end_s, until_s], side="right")
         chosen = members[low:high]
         return _portrait(self.rows, chosen[self.calm[chosen]], settings)
 

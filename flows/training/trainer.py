@@ -110,11 +110,15 @@ class Trainer:
             recipe.max_grad_norm,
             recipe.mixed_precision and trains_in_bf16(device),
         )
+        self._precisions = ["bf16" if self._settings.autocast_bf16 else "float32"]
 
     @property
     def precision(self) -> str:
-        """In which the backbone's gradients are computed: ``bf16`` or ``float32``."""
-        return "bf16" if self._settings.autocast_bf16 else "float32"
+        """In which the backbone's gradients are computed: ``bf16``, ``float32``, or one and then the other.
+
+        A training that was interrupted may go on where there is no bf16.
+        """
+        return " then ".join(self._precisions)
 
     def _build(self, behaviours: Sequence[str], initial: Start | None) -> ActionNetwork:
         torch.manual_seed(self.recipe.seed)
@@ -195,6 +199,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "weighting": dict(self._rule_state),
+            "precisions": list(self._precisions),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -213,6 +218,8 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rule_state = dict(state["weighting"])
+        own, earlier = self._precisions[-1], list(state.get("precisions", ["unknown"]))
+        self._precisions = earlier if earlier[-1] == own else [*earlier, own]
 
 
 def set_threads(threads: int, device: str) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -184,6 +188,27 @@ def test_a_sweep_trains_a_trial_for_each_point_that_is_not_finished(
     assert main([*command, "--alphas", "0.4"]) == 1
     assert "a trial failed: " in (last := capsys.readouterr().err.splitlines()[-1])
     assert "no checkpoint of a cell" in last
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_shows_no_table(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text("{clips: 60000, batch_clips: 3, device: cpu, checkpoint_steps: 1}")
+
+    def interrupt() -> None:
+        while not list((tmp_path / "cells").glob("*.partial.pt")):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        command = ["sweep", "--config", str(config), "--out", str(tmp_path), "--seeds", "3"]
+        assert main([*command, "--alphas", "0.2", "--lambdas", "0.1", "--threads", "1"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.slow

@@ -78,6 +78,22 @@ def test_a_training_that_goes_on_from_a_checkpoint_draws_the_same_curve(
         assert torch.equal(value, whole.network.state_dict()[name]), name
 
 
+def test_a_training_that_goes_on_in_another_precision_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_a_processor(*, with_bf16: bool) -> Trainer:
+        monkeypatch.setattr("flows.training.trainer.trains_in_bf16", lambda _: with_bf16)
+        return Trainer(scene(), NAMES, TINY)
+
+    begun = on_a_processor(with_bf16=True)
+    assert begun.precision == "bf16"
+    elsewhere = on_a_processor(with_bf16=False)
+    assert elsewhere.precision == "float32"
+    elsewhere.restore(begun.state())
+    assert elsewhere.precision == "bf16 then float32"
+    again = on_a_processor(with_bf16=False)
+    again.restore(elsewhere.state())
+    assert again.precision == "bf16 then float32"
+
+
 GENTLE = replace(
     TINY,
     total_clips=20,

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def how_to_install(extra: str) -> str:
+    """What a message tells someone to do who needs an optional part of the project."""
+    return f"run .venv/bin/pip install -e '.[{extra}]' in the project's folder"
+
+
 class ModelError(Exception):
     """Base of everything that the model package raises on purpose."""
 

@@ -45,9 +45,7 @@ def add_train_detector(commands: Any) -> None:
         "--keyframes", type=positive_int, metavar="N", help="different ones among them, at most"
     )
     parser.add_argument("--learning-rate", type=positive, metavar="R")
-    parser.add_argument(
-        "--frame-height", type=positive_int, metavar="N", help="decode.frame_height of the run"
-    )
+    _frame_height_option(parser)
     parser.add_argument("--threads", type=positive_int, metavar="N", help="by default all processors")
     json_option(parser)
 
@@ -102,6 +100,7 @@ def add_train_refiner(commands: Any) -> None:
     parser.add_argument(
         "--steps", type=positive_int, metavar="N", help="of each of the networks that it is made of"
     )
+    _frame_height_option(parser)
     parser.add_argument("--threads", type=positive_int, metavar="N", help="by default all processors")
     json_option(parser)
 
@@ -122,10 +121,17 @@ def call_train_refiner(arguments: argparse.Namespace) -> int:
         work=arguments.work or arguments.out.parent / "refiner",
         recipe=replace(RefinerRecipe(), **_given(steps=arguments.steps)),
         command=_command(),
+        **_given(frame_height=arguments.frame_height),
     )
     card = make_refiner(request, print_progress)
     print_result(card_json(card), f"{describe_change(card)}\nweights  {arguments.out}", arguments.json)
     return EXIT_DONE
+
+
+def _frame_height_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--frame-height", type=positive_int, metavar="N", help="decode.frame_height of the run"
+    )
 
 
 def _take_threads(threads: int | None) -> None:

@@ -13,7 +13,7 @@ from flows.settings import Settings, load_ethogram
 from model.checkpoint import CheckpointInfo, embedded_checkpoint, load_checkpoint
 from model.detector import embedded_detector, read_detector_info
 from model.engines.choice import EngineSpec, check_engine
-from model.errors import ModelError
+from model.errors import ModelError, how_to_install
 from model.ethogram import Ethogram
 from model.refiner import RefinerInfo, embedded_refiner, load_refiner
 from storage.catalog import Catalog, StorePin, check_pin
@@ -140,7 +140,7 @@ def check_nvdec() -> None:
 
     if not is_installed():
         raise SettingsError(
-            "decode.decoder is nvdec, but PyNvVideoCodec is not installed: pip install 'aviaflow[nvdec]'"
+            f"decode.decoder is nvdec, but PyNvVideoCodec is not installed: {how_to_install('nvdec')}"
         )
 
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from flows.evaluation.instances import WindowScores, score_windows, video_of_boxes
+from flows.evaluation.reserve import FRAME_HEIGHT
 from flows.settings import CONFIGS, load_train_settings
 from flows.training.refiner_card import RefinerCard, write_card
 from flows.training.simulated import TEST, SimulatedReserve, simulate_once
@@ -129,6 +130,8 @@ class RefinerRequest:
     """Gets simulations, windows and scores."""
     recipe: RefinerRecipe
     command: str
+    frame_height: int = FRAME_HEIGHT
+    """Lines at which a run decodes."""
 
 
 def make_refiner(request: RefinerRequest, progress: Progress) -> RefinerCard:
@@ -139,10 +142,12 @@ def make_refiner(request: RefinerRequest, progress: Progress) -> RefinerCard:
         TruthMissingError: a reserve is incomplete.
         SplitFileError: it has no such part.
         BadTruthError: its truth and its videos do not fit together.
+        SettingsError: the height of frames is none that a run takes.
     """
-    sources = _sources(request, progress)
     network, info = load_checkpoint(request.checkpoint)
-    settings = load_train_settings(CONFIGS / "train.yaml", {"architecture": info.architecture})
+    cut = {"architecture": info.architecture, "frame_height": request.frame_height}
+    settings = load_train_settings(CONFIGS / "train.yaml", cut)
+    sources = _sources(request, progress)
     folders = [cut_windows(source.root, settings, request.work, source.part) for source in sources]
     scores = [score_all(network, info, folder, progress) for folder in folders]
     windows, unseen = (open_windows(folder) for folder in folders)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.backbones.base import FEATURE_STRIDE, Architecture, Backbone
-from model.errors import MissingExtraError
+from model.errors import MissingExtraError, how_to_install
 from model.pathways import PIXEL_MEAN, PIXEL_STD
 
 TUBELET_FRAMES = 2
@@ -95,7 +95,7 @@ def _encoder(architecture: VideoMaeArchitecture) -> Any:
     except ImportError as error:
         raise MissingExtraError(
             f"architecture {architecture.name} needs the package transformers, which is not installed: "
-            "run pip install '.[videomae]' in the project's folder"
+            f"{how_to_install('videomae')}"
         ) from error
     return VideoMAEModel(
         VideoMAEConfig(

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from model.errors import EngineMissingError
+from model.errors import EngineMissingError, how_to_install
 
 EngineName = Literal["torch", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 TensorRtName = Literal["tensorrt", "tensorrt-rtx"]
@@ -100,7 +100,9 @@ def _best_on_cpu(architecture: str, has_bf16: bool) -> Choice:
     if architecture not in FASTER_IN_ONNXRUNTIME:
         return Choice("torch", f"not known to be slower than onnxruntime for {architecture} on a CPU")
     if not is_installed("onnxruntime"):
-        why = f"onnxruntime, faster for {architecture} on this CPU, needs pip install 'aviaflow[onnx]'"
+        why = (
+            f"onnxruntime, faster for {architecture} on this CPU, is not installed: {how_to_install('onnx')}"
+        )
         return Choice("torch", why)
     return Choice("onnxruntime", f"the fastest for {architecture} on a CPU without bf16")
 
@@ -110,8 +112,7 @@ def check_engine(wanted: EngineName, device: str) -> None:
     if not is_installed(wanted):
         extra = "onnx" if wanted == "onnxruntime" else wanted
         raise EngineMissingError(
-            f"infer.engine: {wanted} needs {', '.join(MODULES[wanted])}; pip install 'aviaflow[{extra}]', or set it "
-            "to auto"
+            f"infer.engine: {wanted} needs {', '.join(MODULES[wanted])}; {how_to_install(extra)}, or set it to auto"
         )
     if wanted in TENSORRT_NAMES and device == "cpu":
         raise EngineMissingError(

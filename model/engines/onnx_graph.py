@@ -11,7 +11,7 @@ import torch
 
 from model.backbones import Backbone
 from model.engines.folding import folded
-from model.errors import EngineMissingError
+from model.errors import EngineMissingError, how_to_install
 
 Precision = Literal["fp32", "fp16"]
 OPSET = 18
@@ -66,6 +66,6 @@ def need(*packages: str) -> None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise EngineMissingError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; pip install "
-            "'aviaflow[onnx]', or set infer.engine to torch"
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; "
+            f"{how_to_install('onnx')}, or set infer.engine to torch"
         )

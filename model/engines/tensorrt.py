@@ -7,7 +7,7 @@ from typing import Any
 
 from model.engines.choice import MODULES, TensorRtName, is_installed
 from model.engines.onnx_graph import INPUTS
-from model.errors import EngineBuildError, EngineMissingError
+from model.errors import EngineBuildError, EngineMissingError, how_to_install
 
 
 def load(package: TensorRtName) -> Any:
@@ -18,7 +18,7 @@ def load(package: TensorRtName) -> Any:
     """
     if not is_installed(package):
         raise EngineMissingError(
-            f"{package} is not installed; pip install 'aviaflow[{package}]', or set infer.engine to torch"
+            f"{package} is not installed; {how_to_install(package)}, or set infer.engine to torch"
         )
     (module,) = MODULES[package]
     try:

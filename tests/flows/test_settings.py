@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from flows.errors import SettingsError
 from flows.nightly.context import open_context
 from flows.nightly.digests import digests_of
 from flows.settings import CONFIGS, Settings, load_ethogram, load_settings
+from flows.training.settings import TrainSettings
 from model.refiner import Refiner, RefinerShape, save_refiner
 from workers.survey import presence_from_iframes
 from workers.track import TrackSettings
@@ -23,8 +25,21 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def keys_of(values: dict[str, Any]) -> set[str]:
+    """Names of all settings, those of a group after its own."""
+    nested = {name: keys_of(value) for name, value in values.items() if isinstance(value, dict)}
+    return set(values).union(*({f"{name}.{key}" for key in keys} for name, keys in nested.items()))
+
+
 def test_the_local_configuration_writes_out_the_defaults() -> None:
-    assert load_settings(CONFIGS / "local.yaml") == Settings()
+    path = CONFIGS / "local.yaml"
+    assert load_settings(path) == Settings()
+    assert keys_of(yaml.safe_load(path.read_text())) == keys_of(Settings().model_dump())
+
+
+def test_the_configuration_of_a_training_shows_every_setting() -> None:
+    path = CONFIGS / "train.yaml"
+    assert keys_of(yaml.safe_load(path.read_text())) >= keys_of(TrainSettings(clips=1).model_dump())
 
 
 @pytest.mark.parametrize(

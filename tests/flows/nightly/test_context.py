@@ -90,7 +90,7 @@ def test_an_engine_that_is_not_installed_or_does_not_run_there(
 
     assert "tensorrt-rtx runs on a CUDA device" in refused(engine="tensorrt-rtx", device="cpu")
     monkeypatch.setattr("model.engines.choice.find_spec", lambda name: None)
-    assert "pip install 'aviaflow[onnx]'" in refused(engine="onnxruntime", device="cpu")
+    assert "pip install -e '.[onnx]'" in refused(engine="onnxruntime", device="cpu")
 
 
 def test_the_engine_travels_to_the_actors_and_is_in_no_digest(archive: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_nvdec_that_is_not_installed_is_refused(
 ) -> None:
     settings = load_settings(None, {"decode": {"decoder": "nvdec"}})
     monkeypatch.setattr("workers.nvdec.is_installed", lambda: False)
-    with pytest.raises(SettingsError, match=r"not installed: pip install 'aviaflow\[nvdec\]'"):
+    with pytest.raises(SettingsError, match=r"not installed: run .* install -e '\.\[nvdec\]'"):
         open_context(str(archive), str(tmp_path / "store"), settings)
     monkeypatch.setattr("workers.nvdec.is_installed", lambda: True)
     assert open_context(str(archive), str(tmp_path / "store"), settings).settings.decode.nvdec_share == 0.05

@@ -40,7 +40,7 @@ def test_speed_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_extra_leaves_a_row_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     text = describe_models(survey_models(["videomae_base"], speed=False))
-    assert "pip install '.[videomae]'" in text
+    assert "pip install -e '.[videomae]'" in text
     assert text.splitlines()[1].split()[1:6] == ["-"] * 5
 
 

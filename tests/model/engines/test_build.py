@@ -88,7 +88,7 @@ def test_what_cannot_be_built_is_named(source: Source) -> None:
 
 @pytest.mark.skipif(build.is_installed("tensorrt"), reason="tensorrt is installed")
 def test_tensorrt_itself_is_named_where_it_is_not_installed(source: Source) -> None:
-    with pytest.raises(EngineMissingError, match=r"pip install 'aviaflow\[tensorrt\]'"):
+    with pytest.raises(EngineMissingError, match=r"pip install -e '\.\[tensorrt\]'"):
         tensorrt_artifact(source, "tensorrt", "fp16", "sm89")
 
 

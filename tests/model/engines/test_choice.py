@@ -26,7 +26,7 @@ def test_on_a_cpu_the_measurement_decides(installed: set[str]) -> None:
     installed.remove("onnxruntime")
     without = choose("auto", "slowfast_r50", "cpu", has_bf16=False)
     assert without.name == "torch"
-    assert "pip install 'aviaflow[onnx]'" in without.why
+    assert "pip install -e '.[onnx]'" in without.why
 
 
 def test_on_cuda_what_was_built_is_used_and_nothing_is_built_unasked(installed: set[str]) -> None:
@@ -65,7 +65,7 @@ def test_an_engine_that_does_not_run_there_is_refused(
 def test_an_engine_that_is_not_installed_is_refused(installed: set[str]) -> None:
     installed.clear()
     with pytest.raises(
-        EngineMissingError, match=r"needs tensorrt_rtx_bindings; pip install 'aviaflow\[tensorrt-rtx\]'"
+        EngineMissingError, match=r"needs tensorrt_rtx_bindings; run .* install -e '\.\[tensorrt-rtx\]'"
     ):
         choose("tensorrt-rtx", "slowfast_small", "cuda", has_bf16=True)
 

@@ -63,7 +63,7 @@ def test_the_backbone_is_left_as_it_was(loaded: Loaded) -> None:
 def test_a_missing_package_is_named(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.engines.onnx_graph.find_spec", lambda name: None)
     with pytest.raises(
-        EngineMissingError, match=r"onnx and onnxscript are not installed; pip install 'aviaflow\[onnx\]'"
+        EngineMissingError, match=r"onnx and onnxscript are not installed; run .* install -e '\.\[onnx\]'"
     ):
         onnx_graph(loaded[0].backbone, (48, 80), "fp32")
     with pytest.raises(EngineMissingError, match="onnxruntime is not installed"):

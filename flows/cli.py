@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"aviaflow: {error}", file=sys.stderr)
         return EXIT_NOTHING
     except KeyboardInterrupt:
-        print("aviaflow: stopped; the same command goes on where it stopped", file=sys.stderr)
+        what_next = "; the same command goes on where it stopped" if arguments.goes_on else ""
+        print(f"aviaflow: stopped{what_next}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return EXIT_DONE

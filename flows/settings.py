@@ -260,6 +260,8 @@ def load_train_settings(path: Path | None = None, overrides: dict[str, Any] | No
     for key in ("data", "test", "ethogram", "out", *(() if initial == "embedded" else ("initial",))):
         _anchor(values, key, path)
     _anchor(initial, "file", path)
+    if "://" not in str(values.get("storage")):
+        _anchor(values, "storage", path)
     values |= {key: value for key, value in (overrides or {}).items() if value is not None}
     return _checked(TrainSettings, values, path, "configs/train.yaml")
 

@@ -122,7 +122,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
         raise CheckpointFormatError(
             f"{path}: no such checkpoint; run 'make weights' or name another one"
         ) from None
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointFormatError(f"{path}: not a checkpoint of this project ({error!r})") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise CheckpointFormatError(f"{path}: its metadata does not say {FORMAT}")

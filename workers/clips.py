@@ -7,6 +7,7 @@ so that any keyframe's window is a slice of it and windows that overlap share th
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
@@ -158,6 +159,18 @@ def open_windows(out: Path) -> WindowSet:
     with np.load(out / "index.npz") as index:
         arrays = {field.name: index[field.name] for field in fields(WindowSet) if field.name != "frames"}
     return WindowSet(frames=np.load(out / "frames.npy", mmap_mode="r"), **arrays)
+
+
+def windows_digest(windows: WindowSet) -> str:
+    """First 16 hex digits of the SHA-256 of the boxes, labels and times, and of each video's first frame."""
+    digest = hashlib.sha256()
+    for name in sorted(field.name for field in fields(windows)):
+        value = getattr(windows, name)
+        if name == "frames":  # gigabytes: a frame of each video stands for the rest
+            digest.update(str(value.shape).encode())
+            value = value[windows.video_start[:-1]]
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def read_truth(folder: Path) -> dict[str, dict[int, list[TruthBox]]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from flows.ablation.cells import Fact
 from flows.ablation.locks import held
+from flows.annotations.labelled import read_labelled
 from flows.errors import AblationError
 from flows.evaluation.reserve import open_reserve
 from flows.training.settings import TrainSettings
@@ -24,7 +22,8 @@ from flows.training.simulated import (
     simulate_once,
 )
 from flows.training.train import cut_windows
-from workers.clips import WindowSet, open_windows
+from model.ethogram import Ethogram
+from workers.clips import open_windows, windows_digest
 
 QUICK_TRAINING = SimulatedReserve(TRAINING_SEED, 2, 8, social_boost=SOCIAL_BOOST)
 QUICK_TEST = SimulatedReserve(TEST_SEED, 2, 8)
@@ -45,7 +44,7 @@ class Benchmark:
 def prepare_benchmark(
     settings: TrainSettings,
     out: Path,
-    num_behaviours: int,
+    ethogram: Ethogram,
     *,
     quick: bool,
     workers: int,
@@ -56,13 +55,14 @@ def prepare_benchmark(
     Args:
         settings: name the reserves, or neither.
         out: gets ``benchmark`` with the simulated reserves, and ``windows``.
-        num_behaviours: of the ethogram.
+        ethogram: of the labels.
         quick: simulate tiny ones.
         workers: processes that render; 1 renders in this one.
         progress: called with lines of words.
 
     Raises:
-        AblationError: only one of the two reserves is named, or its labels are not the ethogram's.
+        AblationError: only one of the two reserves is named, or its labels are more than the ethogram's.
+        SettingsError: it was annotated for other behaviours.
         TrainingError: ``out`` holds another simulated reserve.
         TruthMissingError: a reserve lacks a file.
         BadTruthError: its truth and its archive do not fit together.
@@ -78,16 +78,22 @@ def prepare_benchmark(
             training, test = (out / "benchmark" / name for name in ("train", "test"))
             for root, plan in zip((training, test), plans, strict=True):
                 simulate_once(root, plan, workers, progress)
+        for root in (training, test):
+            read_labelled(root).check_behaviours(root, ethogram.names, f"the ethogram {ethogram.name!r}")
         simulated = all(open_reserve(root).simulated for root in (training, test))
         folders = [cut_windows(root, settings, out) for root in (training, test)]
     facts: dict[str, Fact] = {"simulated": simulated}
     for name, root, folder in zip(("training", "test"), (training, test), folders, strict=True):
         windows = open_windows(folder)
         highest = int(windows.label.max(initial=-1)) + 1
-        if highest > num_behaviours:
+        if highest > len(ethogram.names):
             raise AblationError(
-                f"{root / 'truth' / 'boxes.csv'}: label {highest}, but the ethogram has {num_behaviours} "
+                f"{root / 'truth' / 'boxes.csv'}: label {highest}, but the ethogram has {len(ethogram.names)} "
                 "behaviours: name the ethogram of these annotations under 'ethogram' in the --config"
+            )
+        if not windows.learnable.any():
+            raise AblationError(
+                f"{root / 'truth' / 'boxes.csv'}: no box has a behaviour that could be learned"
             )
         facts |= {
             f"{name}_videos": len(windows.light),
@@ -95,15 +101,3 @@ def prepare_benchmark(
             f"{name}_digest": windows_digest(windows),
         }
     return Benchmark(folders[0], folders[1], facts)
-
-
-def windows_digest(windows: WindowSet) -> str:
-    """First 16 hex digits of the SHA-256 of the boxes, labels and times, and of each video's first frame."""
-    digest = hashlib.sha256()
-    for name in sorted(field.name for field in fields(windows)):
-        value = getattr(windows, name)
-        if name == "frames":  # gigabytes: a frame of each video stands for the rest
-            digest.update(str(value.shape).encode())
-            value = value[windows.video_start[:-1]]
-        digest.update(np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()[:16]

@@ -248,6 +248,8 @@ def measure_cell(
     replicates = mean_of_classes(
         np.stack([bootstrap_average_precision(ranking, draws) for ranking in rankings.values()])
     )
+    if num_videos < 2:  # a single video has no interval
+        replicates = np.full_like(replicates, np.nan)
     return CellScores(
         float(np.nanmean(values)),
         dict(zip(names, _known(values), strict=True)),

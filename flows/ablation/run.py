@@ -108,7 +108,7 @@ def _prepare(
     ethogram = load_ethogram(settings.ethogram or CONFIGS / "ethogram_crane.yaml")
     workers = 1 if request.quick else request.threads
     benchmark = prepare_benchmark(
-        settings, request.out, len(ethogram.names), quick=request.quick, workers=workers, progress=progress
+        settings, request.out, ethogram, quick=request.quick, workers=workers, progress=progress
     )
     folder = (request.out / CELLS).resolve()
     training = CellTraining(

@@ -11,13 +11,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from flows.annotations.card import CardFacts, write_card
-from flows.annotations.labelled import SPLIT_FILE, write_split
+from flows.annotations.labelled import SPLIT_FILE, read_parts, write_split
 from flows.annotations.summary import AnnotationSummary
 from flows.errors import NothingToReadError, SettingsError
 from model.ethogram import Ethogram
 from storage.analysis.agreement import annotator_agreement
 from storage.analysis.consensus import Consensus, merge_annotators
-from storage.analysis.split import VideoSplit, split_videos
+from storage.analysis.split import VideoSplit, given_split, split_videos
 from storage.errors import FormatError, SplitError
 from storage.formats.annotations import OTHER, Annotation, Defect, Imported, NoVideo, WrittenFile
 from storage.formats.ava import Moment, read_ava, read_excluded, read_label_map
@@ -53,6 +53,7 @@ def import_dataset(request: AnnotationRequest) -> AnnotationSummary:
     Raises:
         NothingToReadError: a file is missing, or nothing in the files can be used.
         SettingsError: an option does not fit the ethogram, or ``out`` holds a simulated truth.
+        SplitFileError: a split that was edited by hand cannot be read.
         StorageError: the label map or the exclusions cannot be read.
         ArchiveError: there is no such archive.
     """
@@ -185,6 +186,47 @@ def _teachable(merged: Consensus, dynamic: tuple[str, ...] | None) -> tuple[list
 def _split(
     taught: Sequence[Annotation], names: Sequence[str], request: AnnotationRequest
 ) -> tuple[VideoSplit | None, list[str]]:
+    """The split that is there, where it was edited by hand, else one that is searched for; and notes about it."""
+    counts = _counts(taught, names)
+    boxes = {video: sum(groups["behaviour"].values()) for video, groups in counts.items()}
+    only_others = {one.video for one in taught} - counts.keys()
+    path, searched = request.out / SPLIT_FILE, request.out / "card" / "split_searched.csv"
+    edited = _edited_split(path, searched)
+    if edited is not None:
+        new = boxes.keys() - edited.keys()
+        notes = [f"{path} was edited by hand and is kept; delete it to have the videos split anew"]
+        notes += [f"{len(new)} videos that it did not name are in the training part"] if new else []
+        part_of = {video: edited.get(video, "train") for video in (*boxes, *only_others)}
+        write_split(path, part_of, boxes)
+        return given_split(counts, {video: part_of[video] for video in boxes}), notes
+    try:
+        split = split_videos(counts, request.seed)
+    except SplitError as error:
+        path.unlink(missing_ok=True)
+        return None, [f"no split: {error}"]
+    part_of = {**split.part_of, **dict.fromkeys(only_others, "train")}
+    searched.parent.mkdir(exist_ok=True)
+    for file in (path, searched):
+        write_split(file, part_of, boxes)
+    if not only_others:
+        return split, []
+    return split, [f"{len(only_others)} videos with boxes of {OTHER} alone are in the training part"]
+
+
+def _edited_split(path: Path, searched: Path) -> dict[str, str] | None:
+    """The parts that a split names which is not as the search left it; None where there is none such.
+
+    Raises:
+        SplitFileError: a row cannot be read.
+    """
+    if not path.exists():
+        return None
+    part_of = read_parts(path)
+    return None if searched.exists() and read_parts(searched) == part_of else part_of
+
+
+def _counts(taught: Sequence[Annotation], names: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    """Boxes of each behaviour and motion state, by video."""
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for one in taught:
         if one.behaviours != (OTHER,):
@@ -193,18 +235,7 @@ def _split(
             )
             groups["behaviour"][one.behaviours[0]] += 1
             groups["motion"]["dynamic" if one.dynamic else "static"] += 1
-    path = request.out / SPLIT_FILE
-    try:
-        split = split_videos(counts, request.seed)
-    except SplitError as error:
-        path.unlink(missing_ok=True)
-        return None, [f"no split: {error}"]
-    boxes = {video: sum(groups["behaviour"].values()) for video, groups in counts.items()}
-    only_others = {one.video for one in taught} - split.part_of.keys()
-    write_split(path, {**split.part_of, **dict.fromkeys(only_others, "train")}, boxes)
-    if not only_others:
-        return split, []
-    return split, [f"{len(only_others)} videos with boxes of {OTHER} alone are in the training part"]
+    return counts
 
 
 def _shape_notes(videos: dict[str, AnnotatedVideo]) -> list[str]:

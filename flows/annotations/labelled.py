@@ -76,7 +76,7 @@ def read_split(root: Path) -> dict[str, str] | None:
     path = root / SPLIT_FILE
     if not path.exists():
         return None
-    part_of = _read_rows(path)
+    part_of = read_parts(path)
     of_truth = read_truth(root / "truth").keys()
     unplaced, unknown = sorted(of_truth - part_of.keys()), sorted(part_of.keys() - of_truth)
     if unplaced:
@@ -90,19 +90,12 @@ def read_split(root: Path) -> dict[str, str] | None:
     return part_of
 
 
-def videos_of_part(root: Path, part_of: Mapping[str, str], part: str) -> list[str]:
-    """The videos of one part, in order.
+def read_parts(path: Path) -> dict[str, str]:
+    """The part of each video that a file as ``split.csv`` names.
 
     Raises:
-        SplitFileError: there are none.
+        SplitFileError: a row cannot be read.
     """
-    videos = sorted(video for video, its in part_of.items() if its == part)
-    if not videos:
-        raise SplitFileError(f"{root / SPLIT_FILE}: no video is in the part {part!r}: change a row, {_ANEW}")
-    return videos
-
-
-def _read_rows(path: Path) -> dict[str, str]:
     part_of: dict[str, str] = {}
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
@@ -122,6 +115,18 @@ def _read_rows(path: Path) -> dict[str, str]:
                 )
             part_of[video] = part
     return part_of
+
+
+def videos_of_part(root: Path, part_of: Mapping[str, str], part: str) -> list[str]:
+    """The videos of one part, in order.
+
+    Raises:
+        SplitFileError: there are none.
+    """
+    videos = sorted(video for video, its in part_of.items() if its == part)
+    if not videos:
+        raise SplitFileError(f"{root / SPLIT_FILE}: no video is in the part {part!r}: change a row, {_ANEW}")
+    return videos
 
 
 def _named(videos: Collection[str]) -> str:

@@ -27,7 +27,7 @@ QUICK_STEPS, QUICK_BATCH = 2, 2
 def add_ablate(commands: Any) -> None:
     """Add ``ablate`` to the parser's commands."""
     summary = "Train every loss weighting with several seeds and compare them; goes on where it stopped."
-    parser = add_command(commands, "ablate", summary, call_ablate)
+    parser = add_command(commands, "ablate", summary, call_ablate, goes_on=True)
     parser.add_argument(
         "--weightings",
         nargs="+",
@@ -48,7 +48,7 @@ def add_ablate(commands: Any) -> None:
 def add_sweep(commands: Any) -> None:
     """Add ``sweep`` to the parser's commands."""
     summary = "Train LGH over a grid of alpha and lambda_base on Ray Tune; goes on where it stopped."
-    parser = add_command(commands, "sweep", summary, call_sweep)
+    parser = add_command(commands, "sweep", summary, call_sweep, goes_on=True)
     parser.add_argument(
         "--alphas", nargs="+", type=_share, default=ALPHAS, metavar="A", help=f"default {_words(ALPHAS)}"
     )

@@ -18,6 +18,7 @@ from flows.commands.shared import (
     print_progress,
     print_result,
 )
+from flows.errors import TrainingError
 
 
 def add_train_detector(commands: Any) -> None:
@@ -56,6 +57,7 @@ def call_train_detector(arguments: argparse.Namespace) -> int:
     from flows.training.detector_card import card_json, describe_scores
     from model.detector import embedded_detector
 
+    _check_weights_file(arguments.out)
     _take_threads(arguments.threads)
     request = DetectorRequest(arguments.data, arguments.out, _command(), arguments.test)
     initial = embedded_detector() if arguments.initial == "embedded" else arguments.initial
@@ -112,6 +114,7 @@ def call_train_refiner(arguments: argparse.Namespace) -> int:
     from model.checkpoint import embedded_checkpoint
     from model.refiner_training import RefinerRecipe
 
+    _check_weights_file(arguments.out)
     _take_threads(arguments.threads)
     request = RefinerRequest(
         checkpoint=arguments.checkpoint or embedded_checkpoint(),
@@ -132,6 +135,14 @@ def _frame_height_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frame-height", type=positive_int, metavar="N", help="decode.frame_height of the run"
     )
+
+
+def _check_weights_file(path: Path) -> None:
+    """Raise :class:`TrainingError` where weights cannot be written to a path, before they are trained."""
+    if path.is_dir():
+        raise TrainingError(
+            f"--out {path}: this is a folder, name a file in it, as {path / 'weights.safetensors'}"
+        )
 
 
 def _take_threads(threads: int | None) -> None:

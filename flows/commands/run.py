@@ -21,7 +21,7 @@ from flows.commands.shared import (
 def add_run(commands: Any) -> None:
     """Add the command to the parser's commands."""
     parser = add_command(
-        commands, "run", "Turn an archive into events; does only what is not done.", call_run
+        commands, "run", "Turn an archive into events; does only what is not done.", call_run, goes_on=True
     )
     _run_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, how much, how long")
@@ -65,7 +65,7 @@ def call_run(arguments: argparse.Namespace) -> int:
 def add_schedule(commands: Any) -> None:
     """Add the command to the parser's commands."""
     parser = add_command(
-        commands, "schedule", "Serve the run as a nightly Prefect deployment.", call_schedule
+        commands, "schedule", "Serve the run as a nightly Prefect deployment.", call_schedule, goes_on=True
     )
     _run_options(parser)
     parser.add_argument("--cron", required=True, metavar="CRON", help='for example "30 1 * * *"')

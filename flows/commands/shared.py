@@ -12,10 +12,20 @@ from typing import Any
 EXIT_DONE, EXIT_NOTHING, EXIT_QUARANTINED = 0, 1, 3
 
 
-def add_command(commands: Any, name: str, summary: str, call: Callable[[argparse.Namespace], int]) -> Any:
-    """Add a command to the parser's commands and return its own parser."""
+def add_command(
+    commands: Any,
+    name: str,
+    summary: str,
+    call: Callable[[argparse.Namespace], int],
+    *,
+    goes_on: bool = False,
+) -> Any:
+    """Add a command to the parser's commands and return its own parser.
+
+    ``goes_on`` is of commands that, when they were stopped and are given again, go on where they were.
+    """
     parser = commands.add_parser(name, help=summary, description=summary)
-    parser.set_defaults(command=call)
+    parser.set_defaults(command=call, goes_on=goes_on)
     return parser
 
 

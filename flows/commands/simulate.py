@@ -52,7 +52,11 @@ def call_simulate(arguments: argparse.Namespace) -> int:
 def add_demo(commands: Any) -> None:
     """Add the command to the parser's commands."""
     parser = add_command(
-        commands, "demo", "Simulate a small archive, run it, and compare with the truth.", call_demo
+        commands,
+        "demo",
+        "Simulate a small archive, run it, and compare with the truth.",
+        call_demo,
+        goes_on=True,
     )
     parser.add_argument("directory", type=Path, metavar="DIR")
 

@@ -16,6 +16,7 @@ def add_events(commands: Any) -> None:
         "events",
         "Recompute tracks and events from stored detections; needs no video.",
         call_events,
+        goes_on=True,
     )
     parser.add_argument("store", metavar="STORE")
     parser.add_argument(
@@ -42,7 +43,11 @@ def call_events(arguments: argparse.Namespace) -> int:
 def add_upgrade(commands: Any) -> None:
     """Add the command to the parser's commands."""
     parser = add_command(
-        commands, "upgrade", "Bring a store of an earlier version up to date; needs no video.", call_upgrade
+        commands,
+        "upgrade",
+        "Bring a store of an earlier version up to date; needs no video.",
+        call_upgrade,
+        goes_on=True,
     )
     parser.add_argument("store", metavar="STORE")
     wait_option(parser)

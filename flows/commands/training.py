@@ -19,7 +19,11 @@ from flows.commands.shared import (
 def add_train(commands: Any) -> None:
     """Add the command to the parser's commands."""
     parser = add_command(
-        commands, "train", "Train the network on an annotated archive; goes on where it stopped.", call_train
+        commands,
+        "train",
+        "Train the network on an annotated archive; goes on where it stopped.",
+        call_train,
+        goes_on=True,
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML; configs/train.yaml has every key")
     parser.add_argument("--data", type=Path, metavar="DIR", help="archive/ and truth/; split.csv is kept to")

@@ -21,7 +21,7 @@ from workers.detectors import DetectorSpec
 from workers.errors import UnreadableVideoError
 from workers.grid import FrameGrid
 from workers.infer import Scorer
-from workers.messages import CLIP_AFTER, FrameChunk, GridSpan, Keyframes, Plate, Recording
+from workers.messages import FrameChunk, GridSpan, Keyframes, Plate, Recording
 from workers.probe import probe_video
 from workers.score import join_chunks
 from workers.segments import CHUNK_FRAMES
@@ -122,7 +122,7 @@ def _look(
     scorer: Scorer,
 ) -> Iterator[FoundBoxes]:
     """Boxes of the wanted keyframes, chunk by chunk."""
-    length = FrameGrid.of(recording.probe).length
+    length, reach = FrameGrid.of(recording.probe).length, scorer.info.clip_frames // 2
     chunks = decode_span(
         recording.file.path,
         recording.probe,
@@ -136,7 +136,7 @@ def _look(
     for chunk in chunks:
         joined = chunk if previous is None else join_chunks(previous, chunk)
         # Up to here every clip lies within the two chunks.
-        ready = length if joined.stop_grid == length else joined.stop_grid - CLIP_AFTER + 1
+        ready = length if joined.stop_grid == length else joined.stop_grid - reach + 1
         now = wanted[(wanted >= done) & (wanted < ready)]
         if now.size:
             yield _score(joined, now, plates, detector, scorer)

@@ -16,7 +16,7 @@ from flows.errors import SettingsError, TruthMissingError
 from flows.evaluation.instances import ALL, DAY, INFRARED
 from flows.settings import DecodeSettings
 from workers.archive import list_archive
-from workers.clips import WindowSet, build_windows, light_of_videos, open_windows, read_truth
+from workers.clips import WindowSet, build_windows, light_of_videos, read_truth
 from workers.messages import KEYFRAME_STEP
 
 FRAME_HEIGHT = DecodeSettings().frame_height
@@ -120,24 +120,18 @@ def reserve_windows(
     scratch: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[WindowSet]:
-    """The windows of a reserve: those that a training left in its folder ``windows``, else cut for the time being.
+    """The windows of a reserve, cut for the time being.
 
     Args:
         reserve: what to cut.
         input_height: lines of the network's input.
         frame_height: lines at which a run decodes.
-        scratch: where new windows lie as long as they are needed; by default the system's temporary folder.
+        scratch: where they lie as long as they are needed; by default the system's temporary folder.
         progress: called with lines of words.
 
     Raises:
         BadTruthError: the truth and the archive do not fit together.
     """
-    cut = reserve.root / "windows"
-    if reserve.part is None and frame_height == FRAME_HEIGHT and (cut / "index.npz").exists():
-        windows = open_windows(cut)
-        if windows.frames.shape[1] == input_height and len(windows.light) == reserve.with_truth:
-            yield windows
-            return
     with tempfile.TemporaryDirectory(prefix="aviaflow-windows-", dir=scratch) as folder:
         yield build_windows(
             reserve.root,

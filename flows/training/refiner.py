@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flows.annotations.labelled import SPLIT_FILE, read_labelled, read_split
+from flows.errors import TrainingError
 from flows.evaluation.instances import WindowScores, score_windows, video_of_boxes
 from flows.evaluation.reserve import FRAME_HEIGHT
 from flows.settings import CONFIGS, load_train_settings
@@ -140,17 +142,23 @@ def make_refiner(request: RefinerRequest, progress: Progress) -> RefinerCard:
     Raises:
         ModelError: the checkpoint cannot be used.
         TruthMissingError: a reserve is incomplete.
-        SplitFileError: it has no such part.
+        SplitFileError: it has no such part, or truth and split do not fit together.
         BadTruthError: its truth and its videos do not fit together.
-        SettingsError: the height of frames is none that a run takes.
+        SettingsError: the height of frames is none that a run takes, or the annotations are of other behaviours.
+        TrainingError: there are no individuals to learn from, or only one source and no split of it.
     """
     network, info = load_checkpoint(request.checkpoint)
     cut = {"architecture": info.architecture, "frame_height": request.frame_height}
     settings = load_train_settings(CONFIGS / "train.yaml", cut)
     sources = _sources(request, progress)
+    labelled = [read_labelled(source.root) for source in sources]
+    for source, its in zip(sources, labelled, strict=True):
+        its.check_behaviours(source.root, info.behaviours, str(request.checkpoint))
     folders = [cut_windows(source.root, settings, request.work, source.part) for source in sources]
-    scores = [score_all(network, info, folder, progress) for folder in folders]
     windows, unseen = (open_windows(folder) for folder in folders)
+    for source, of_source in zip(sources, (windows, unseen), strict=True):
+        _check_individuals(of_source, source.root)
+    scores = [score_all(network, info, folder, progress) for folder in folders]
     series = labelled_series(windows, scores[0])
     started, shape = time.monotonic(), RefinerShape()
     refiner = train_refiner(series, len(info.behaviours), shape, request.recipe, _Losses(progress))
@@ -160,7 +168,7 @@ def make_refiner(request: RefinerRequest, progress: Progress) -> RefinerCard:
         request.out,
         info.behaviours,
         reads=info.digest,
-        trained_on=info.trained_on.removeprefix("trained on "),
+        trained_on="simulated birds" if labelled[0].simulated else sources[0].root.resolve().name,
     )
     card = RefinerCard(
         info=written,
@@ -179,15 +187,34 @@ def make_refiner(request: RefinerRequest, progress: Progress) -> RefinerCard:
 
 
 def _sources(request: RefinerRequest, progress: Progress) -> tuple[Source, Source]:
-    """What to learn from and what to measure on; simulated where nothing is named."""
-    if request.data is not None and request.test is None:
-        return Source(request.data, "validation"), Source(request.data, "test")
-    work = request.work
-    roots = request.data or work / f"refine-{RESERVE.seed}", request.test or work / "test"
-    for root, given, plan in zip(roots, (request.data, request.test), (RESERVE, TEST), strict=True):
-        if given is None:
-            simulate_once(root, plan, torch.get_num_threads(), progress)
-    return Source(roots[0]), Source(roots[1])
+    """What to learn from and what to measure on; simulated where nothing is named.
+
+    Of a split the training part is never taken: the checkpoint may know it by heart.
+    """
+    data, test = request.data, request.test
+    has_split = data is not None and read_split(data) is not None
+    if data is not None and test is None:
+        if not has_split:
+            raise TrainingError(
+                f"{data / SPLIT_FILE}: there is no such file, so there is no part to measure on: name other videos "
+                "with --test"
+            )
+        return Source(data, "validation"), Source(data, "test")
+    if data is None:
+        data = request.work / f"refine-{RESERVE.seed}"
+        simulate_once(data, RESERVE, torch.get_num_threads(), progress)
+    if test is None:
+        test = request.work / "test"
+        simulate_once(test, TEST, torch.get_num_threads(), progress)
+    return Source(data, "validation" if has_split else None), Source(test)
+
+
+def _check_individuals(windows: WindowSet, root: Path) -> None:
+    if not (windows.learnable & (windows.individual != "")).any():
+        raise TrainingError(
+            f"{root / 'truth' / 'boxes.csv'}: no box has an individual with a behaviour, so there is nothing to follow "
+            "through time: annotate who is who (`individual` in VIA) at every keyframe"
+        )
 
 
 class _Losses:

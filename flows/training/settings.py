@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from flows.errors import SettingsError
 from flows.training.recipe import LossWeights, Recipe
 from flows.training.start import PublishedStart, Start
 from model.backbones import ARCHITECTURES
@@ -52,6 +53,10 @@ class WeightingSettings(_Frozen):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
+        if "lambda_base" in self.parameters:
+            raise ValueError(
+                "lambda_base is beside the parameters, not one of them: write it one level higher"
+            )
         weighting_named(self.name, **self.parameters)
         return self
 
@@ -94,7 +99,15 @@ class InitialSettings(_Frozen):
 
 
 def initial_option(text: str | None, sha256: str | None) -> dict[str, str] | str | None:
-    """What ``--initial`` and ``--sha256`` say: ``FILE``, ``embedded``, or ``NAME=FILE`` for published weights."""
+    """What ``--initial`` and ``--sha256`` say: ``FILE``, ``embedded``, or ``NAME=FILE`` for published weights.
+
+    Raises:
+        SettingsError: there is nothing that the checksum could be of.
+    """
+    if text is None and sha256 is not None:
+        raise SettingsError(
+            "--sha256 is of weights that --initial names: name them too, or write both into the file"
+        )
     if text is None or "=" not in text or Path(text).exists():
         return text if text is None or sha256 is None else {"file": text, "sha256": sha256}
     name, file = text.split("=", 1)
@@ -112,7 +125,7 @@ class TrainSettings(_Frozen):
     test part of ``data``."""
     out: Path | None = None
     """Folder for weights, history, plots and logs."""
-    storage: str | None = None
+    storage: Path | str | None = None
     """Folder or URI (``s3://bucket/prefix``) for checkpoints, one that all machines see; by default in ``out``."""
     ethogram: Path | None = None
     """By default the crane's."""

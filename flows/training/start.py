@@ -27,6 +27,17 @@ Start = Path | PublishedStart
 """A checkpoint of ours by its path, or published weights."""
 
 
+def start_identity(start: Start) -> str:
+    """What the weights to start from are, wherever they lie.
+
+    Raises:
+        ModelError: they cannot be read.
+    """
+    if isinstance(start, PublishedStart):
+        return f"{start.name} {start.sha256}"
+    return f"checkpoint {load_checkpoint(start)[1].digest}"
+
+
 def start_from(network: ActionNetwork, start: Start) -> str:
     """Fill a network with the weights to start from; heads are taken where they are of the same behaviours.
 
@@ -47,6 +58,8 @@ def start_from(network: ActionNetwork, start: Start) -> str:
             "change architecture or initial"
         )
     network.backbone.load_state_dict(initial.backbone.state_dict())
+    if network.relation is not None:
+        network.relation.load_state_dict(initial.relation.state_dict())
     if info.behaviours == network.behaviours:
         network.heads.load_state_dict(initial.heads.state_dict())
     return f"from weights {info.trained_on}"

@@ -30,7 +30,8 @@ from model.backbones import architecture_named
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.ethogram import Ethogram
 from model.network import ActionNetwork
-from workers.clips import WindowSet, build_windows, open_windows
+from workers.clips import WindowSet, build_windows, open_windows, read_truth
+from workers.errors import BadTruthError
 
 EVALUATE_EVERY = 2
 """Every second keyframe of a test archive is scored; neighbours differ by a quarter of a second."""
@@ -77,7 +78,9 @@ def train_archive(settings: TrainSettings, *, address: str | None = None) -> dic
     check_recipe(recipe, settings.workers, start)
     with ray_cluster(address) as cpus:
         job = _job(settings, recipe, ethogram, windows_folder, start, cpus)
-        resources = Resources(settings.storage or str(out.resolve()), settings.workers, settings.max_failures)
+        storage = out if settings.storage is None else settings.storage
+        where = storage if "://" in str(storage) else Path(storage).resolve()
+        resources = Resources(str(where), settings.workers, settings.max_failures)
         with TrainingLog(out / "tensorboard") as log:
             state, history = run_job(job, resources, lambda rows: log.write(rows, recipe.total_steps))
     weights = out / "weights.safetensors"
@@ -103,7 +106,8 @@ def cut_windows(data: Path, settings: TrainSettings, out: Path, part: str | None
     if part is not None:
         videos = videos_of_part(data, read_split(data) or {}, part)
     truth = [file_digest(path) for path in _truth_files(data)]
-    key = digest(str(data.resolve()), settings.frame_height, height, settings.seed, truth, videos)
+    stamps = _video_stamps(data, videos)
+    key = digest(str(data.resolve()), settings.frame_height, height, settings.seed, truth, stamps)
     folder = out / "windows" / key
     if not folder.exists():
         partial = folder.with_name(f"{key}.partial")
@@ -138,7 +142,19 @@ def _folders(settings: TrainSettings) -> tuple[Path, Path]:
 
 def _truth_files(data: Path) -> list[Path]:
     """What the windows depend on beside the videos."""
-    return [path for name in ("boxes.csv", "others.csv") if (path := data / "truth" / name).exists()]
+    names = ("boxes.csv", "others.csv", "reserve.json")
+    return [path for name in names if (path := data / "truth" / name).exists()]
+
+
+def _video_stamps(data: Path, videos: list[str] | None) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of the last change of the videos, by default of all that the truth has boxes of."""
+    stamps = []
+    for video in videos or sorted(read_truth(data / "truth")):
+        path = data / "archive" / video
+        if not path.is_file():
+            raise BadTruthError(f"{path}: the truth has boxes of this video, but it is not there")
+        stamps.append((video, path.stat().st_size, path.stat().st_mtime_ns))
+    return stamps
 
 
 def _check_folders(settings: TrainSettings, ethogram: Ethogram) -> LabelledFolder:

@@ -7,7 +7,6 @@ seed, the step's number and a clip's place in it. So neither the number of worke
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,14 +26,22 @@ from flows.training.batches import (
 )
 from flows.training.loader import BatchLoader
 from flows.training.recipe import Recipe, learning_rate_share
-from flows.training.start import Start, start_from
+from flows.training.start import Start, start_from, start_identity
 from model.batch_norm import freeze_batch_norm, synchronise_batch_norm
 from model.dropout import SeededDropout
 from model.engines.torch_engine import trains_in_bf16
 from model.network import ActionNetwork
 from model.reduction import OneProcess, ProcessGroup, share_state
 from model.step import Batch, StepReport, StepSettings, decay_groups, training_step
-from workers.clips import WindowSet
+from workers.clips import WindowSet, windows_digest
+
+_OTHER = {
+    "recipe": "with another recipe",
+    "data": "on other data",
+    "behaviours": "of other behaviours",
+    "start": "from another start",
+}
+"""What is wrong with a checkpoint whose training was not this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,12 @@ class Trainer:
         self._weights = sampling_weights(windows, len(behaviours))
         ahead = 0 if self._device.type == "cpu" else threads
         self._loader = BatchLoader(self._batches, recipe.total_steps - 1, ahead)
-        self._data = f"{len(windows.grid)} keyframes, {zlib.crc32(windows.xyxy.tobytes()):08x}"
+        self._identity = {
+            "recipe": asdict(recipe),
+            "data": f"{len(windows.grid)} keyframes, {windows_digest(windows)}",
+            "behaviours": list(behaviours),
+            "start": "random weights" if initial is None else start_identity(initial),
+        }
         self._reduction = ProcessGroup() if workers > 1 else OneProcess()
         self._rule = recipe.rule()
         self._rule_state = self._rule.initial_state()
@@ -192,9 +204,7 @@ class Trainer:
         The schedule and every random number are functions of the recipe and the step's number.
         """
         return {
-            "recipe": asdict(self.recipe),
-            "data": self._data,
-            "behaviours": list(self.network.behaviours),
+            **self._identity,
             "step": self.step,
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -208,11 +218,11 @@ class Trainer:
         Raises:
             TrainingError: it is the state of another training.
         """
-        for name, own in (("recipe", asdict(self.recipe)), ("data", self._data)):
-            if _plain(state[name]) != _plain(own):
+        for name, own in self._identity.items():
+            if _plain(state.get(name)) != _plain(own):
                 raise TrainingError(
-                    f"the checkpoint at step {state['step']} is of a training with another {name}: "
-                    f"{_difference(state[name], own)}; name another folder with --out, or restore the setting"
+                    f"the checkpoint at step {state['step']} is of a training {_OTHER[name]}: "
+                    f"{_difference(state.get(name), own)}; name another folder with --out, or restore what it was"
                 )
         self.step = int(state["step"])
         self.network.load_state_dict(state["network"])

@@ -19,6 +19,8 @@ TARGET_GAP = 0.02
 _RESTARTS, _SWAPS = 60, 1500
 
 Ints = NDArray[np.int64]
+Counts = Mapping[str, Mapping[str, Mapping[str, int]]]
+"""Boxes of each class, by video, group and class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class VideoSplit:
         return self.largest_gap <= TARGET_GAP
 
 
-def split_videos(counts: Mapping[str, Mapping[str, Mapping[str, int]]], seed: int) -> VideoSplit:
+def split_videos(counts: Counts, seed: int) -> VideoSplit:
     """Split videos 8:1:1 so that the shares of all classes are as alike as a seeded search can make them.
 
     It starts from random splits and exchanges videos between parts as long as the greatest difference gets
@@ -61,27 +63,35 @@ def split_videos(counts: Mapping[str, Mapping[str, Mapping[str, int]]], seed: in
             f"an 8:1:1 split by videos needs at least {MIN_VIDEOS} annotated videos, there are {len(videos)}; "
             "annotate more, or cut long recordings"
         )
-    classes = sorted(
-        {(group, name) for groups in counts.values() for group, one in groups.items() for name in one}
-    )
-    table = np.array(
-        [[counts[video].get(group, {}).get(name, 0) for group, name in classes] for video in videos],
-        dtype=np.int64,
-    )
-    groups = np.array([group for group, _ in classes])
-    same_group = (groups[:, None] == groups[None, :]).astype(np.int64)
+    _, table, same_group = _tabulate(counts, videos)
     part = _search(table, same_group, np.random.default_rng(seed))
-    shares = _shares(part, table, same_group)
+    return given_split(counts, {video: PARTS[p] for video, p in zip(videos, part.tolist(), strict=True)})
+
+
+def given_split(counts: Counts, part_of: Mapping[str, str]) -> VideoSplit:
+    """How alike the parts of a split are that is given; ``counts`` as for :func:`split_videos`."""
+    videos = sorted(part_of)
+    classes, table, same_group = _tabulate(counts, videos)
+    part = np.array([PARTS.index(part_of[video]) for video in videos], dtype=np.int64)
+    shares = _shares(part, table, same_group, empty=0.0)
     gaps = np.ptp(shares, axis=0)
     named: dict[str, dict[str, dict[str, float]]] = {}
     for k, (group, name) in enumerate(classes):
         named.setdefault(group, {})[name] = dict(zip(PARTS, shares[:, k].tolist(), strict=True))
-    return VideoSplit(
-        {video: PARTS[p] for video, p in zip(videos, part.tolist(), strict=True)},
-        named,
-        float(gaps.max()),
-        classes[int(gaps.argmax())][1],
+    return VideoSplit(dict(part_of), named, float(gaps.max()), classes[int(gaps.argmax())][1])
+
+
+def _tabulate(counts: Counts, videos: Sequence[str]) -> tuple[list[tuple[str, str]], Ints, Ints]:
+    """Group and name of each of C classes, boxes by video ``(V, C)``, and which classes share a group ``(C, C)``."""
+    classes = sorted(
+        {(group, name) for groups in counts.values() for group, one in groups.items() for name in one}
     )
+    table = np.array(
+        [[counts.get(video, {}).get(group, {}).get(name, 0) for group, name in classes] for video in videos],
+        dtype=np.int64,
+    )
+    groups = np.array([group for group, _ in classes])
+    return classes, table, (groups[:, None] == groups[None, :]).astype(np.int64)
 
 
 def _search(table: Ints, same_group: Ints, random: np.random.Generator) -> Ints:
@@ -113,13 +123,13 @@ def _gap(part: Ints, table: Ints, same_group: Ints) -> float:
     return float(np.ptp(_shares(part, table, same_group), axis=0).max())
 
 
-def _shares(part: Ints, table: Ints, same_group: Ints) -> NDArray[np.float64]:
-    """Share of each class among the boxes of its group, by part, shape ``(3, C)``; 2 where a part has none."""
+def _shares(part: Ints, table: Ints, same_group: Ints, empty: float = 2.0) -> NDArray[np.float64]:
+    """Share of each class among the boxes of its group, by part, shape ``(3, C)``; ``empty`` where a part has none."""
     members: Ints = np.equal(part, np.arange(len(PARTS))[:, None]).astype(np.int64)
     boxes = members @ table
     totals = boxes @ same_group
-    # 2 is farther than any share can be, so that a part without boxes is never chosen.
-    shares: NDArray[np.float64] = np.divide(boxes, totals, out=np.full(boxes.shape, 2.0), where=totals > 0)
+    # 2 is farther than any share can be, so that the search never leaves a part without boxes.
+    shares: NDArray[np.float64] = np.divide(boxes, totals, out=np.full(boxes.shape, empty), where=totals > 0)
     return shares
 
 

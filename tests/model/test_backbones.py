@@ -129,7 +129,7 @@ def test_the_resampled_position_code_keeps_its_order() -> None:
 
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtraError, match=r"videomae_base needs .* pip install -e '\.\[videomae\]'"):
+    with pytest.raises(MissingExtraError, match=r"videomae_base needs .*pip install -e '\.\[videomae\]'"):
         ARCHITECTURES["videomae_base"].build()
 
 

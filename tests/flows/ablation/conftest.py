@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.ablation.benchmark import Benchmark, windows_digest
+from flows.ablation.benchmark import Benchmark
 from flows.ablation.training import CellTraining
 from flows.training.settings import TrainSettings
-from workers.clips import WindowSet, open_windows
+from workers.clips import WindowSet, open_windows, windows_digest
 
 NAMES = ("feeding", "vigilance", "social", "maintenance", "walk", "flight")
 KEYFRAMES = 4

@@ -267,6 +267,22 @@ def two_videos() -> WindowSet:
     )
 
 
+def test_a_single_test_video_has_no_interval() -> None:
+    network = ActionNetwork("slowfast_small", ("feeding", "walk", "never")).eval()
+    one_video = replace(
+        two_videos(), video_start=np.array([0, 64]), light=np.array(["day"]), video=np.zeros(8, np.int64)
+    )
+    scores = measure_cell(network, one_video, every=2)
+    assert set(scores.replicates) == {None}
+    alone = CellResult("fixed_lambda", 1, scores, 1.0, {})
+    text = render_ablation(summarise_variants([alone], "fixed_lambda"), "fixed_lambda")
+    (row,) = [line for line in text.splitlines() if line.startswith("| fixed_lambda") and "control" in line]
+    assert [cell.strip() for cell in row.split("|")[3:7]] == [
+        f"{100 * scores.mean_average_precision:.2f}",
+        *"---",
+    ]
+
+
 def test_a_cell_is_measured_as_an_evaluation_is() -> None:
     network = ActionNetwork("slowfast_small", ("feeding", "walk", "never")).eval()
     scores = measure_cell(network, two_videos(), every=2)

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from flows.annotations.labelled import read_split
+from flows.annotations.labelled import read_split, write_split
 from flows.cli import main
 from workers.clips import build_windows
 
@@ -185,6 +185,33 @@ def check_set(out: Path, archive: Path) -> None:
         rows = {row["behaviour"]: row for row in csv.DictReader(file)}
     assert float(rows["doze"]["q50"]) == pytest.approx(100 * 40 * 40 / (160 * 96), abs=1e-3)
     assert (out / "archive").resolve() == archive.resolve()
+
+
+def test_a_split_that_was_edited_is_kept(
+    archive: Path, ethogram: Path, tmp_path: Path, write_via: WriteVia, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Mended annotations are split anew, but not where someone has chosen the parts."""
+    path, out = tmp_path / "one.json", tmp_path / "set"
+    write_via(path, VIDEOS, BEHAVIOURS, boxes())
+    assert run(capsys, [path], archive, out, ethogram)[0] == 0
+    assert "edited by hand" not in run(capsys, [path], archive, out, ethogram)[1]
+    found = read_split(out)
+    assert found is not None
+    other = {"train": "validation", "validation": "test", "test": "train"}
+    chosen = {video: other[part] for video, part in found.items()}
+    left_out = f"reserve/{VIDEOS[-1]}"
+    del chosen[left_out]
+    write_split(out / "split.csv", chosen, {})
+    _, text, _ = run(capsys, [path], archive, out, ethogram)
+    assert f"note: {out / 'split.csv'} was edited by hand and is kept; delete it" in text
+    assert "note: 1 videos that it did not name are in the training part" in text
+    assert read_split(out) == {**chosen, left_out: "train"}
+    (out / "split.csv").write_text("video_id,part\nreserve/cam0/x.mp4,exam\n")
+    status, _, said = run(capsys, [path], archive, out, ethogram)
+    assert (status, "part 'exam' of reserve/cam0/x.mp4" in said) == (1, True)
+    (out / "split.csv").unlink()
+    assert "edited by hand" not in run(capsys, [path], archive, out, ethogram)[1]
+    assert read_split(out) == found
 
 
 def test_a_video_of_others_alone_is_in_the_training_part(

@@ -96,9 +96,7 @@ def test_the_three_scores_of_a_reserve(reserve: Path, report: EvaluationReport) 
     assert 0.3 < detected < given
 
 
-def test_windows_that_a_training_left_are_used_and_others_leave_nothing_behind(
-    reserve: Path, tmp_path: Path
-) -> None:
+def test_windows_are_cut_for_the_time_being_and_leave_nothing_behind(reserve: Path, tmp_path: Path) -> None:
     opened = open_reserve(reserve)
     with reserve_windows(opened, 160, scratch=tmp_path) as windows:
         assert windows.frames.shape[1] == 160
@@ -214,12 +212,16 @@ class OneBox:
 class Echo:
     """Scores every box with the number of its keyframe, and rejects every third."""
 
-    def __init__(self) -> None:
-        self.info = SimpleNamespace(behaviours=("number",))
-        self.before: list[int] = []
+    def __init__(self, clip_frames: int) -> None:
+        self.info = SimpleNamespace(behaviours=("number",), clip_frames=clip_frames)
+        self.around: list[tuple[int, int]] = []
+        """How many frames before and after each keyframe were at hand, of those that its clip has."""
 
     def score(self, frames: np.ndarray, centres: np.ndarray, boxes: Sequence[Boxes]) -> list[Scores]:
-        self.before += [min(8, int(centre)) for centre in centres]
+        half = self.info.clip_frames // 2
+        self.around += [
+            (min(half, int(centre)), min(half - 1, len(frames) - 1 - int(centre))) for centre in centres
+        ]
         numbers = [grey(frames[centre]) for centre in centres]
         return [
             Scores(
@@ -237,7 +239,8 @@ def grey(frame: np.ndarray) -> int:
     return round(float(frame.mean()))
 
 
-def test_every_wanted_keyframe_is_looked_at_once_across_chunks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clip_frames", [16, 32])
+def test_every_wanted_keyframe_is_looked_at_once_across_chunks(tmp_path: Path, clip_frames: int) -> None:
     path = tmp_path / "site" / "cam" / "cam_20250101T000000Z.mp4"
     path.parent.mkdir(parents=True)
     with av.open(str(path), "w") as container:
@@ -249,7 +252,7 @@ def test_every_wanted_keyframe_is_looked_at_once_across_chunks(tmp_path: Path) -
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     wanted = np.array([0, 4, 56, 57, 58, 64, 121, 140, 149])
-    detector, scorer = OneBox(), Echo()
+    detector, scorer = OneBox(), Echo(clip_frames)
     found = find_boxes(
         tmp_path,
         scorer,  # type: ignore[arg-type]
@@ -261,8 +264,9 @@ def test_every_wanted_keyframe_is_looked_at_once_across_chunks(tmp_path: Path) -
     (boxes,) = found.values()
     assert [number - 50 for number in detector.shown] == pytest.approx(wanted, abs=1)
     assert boxes.keyframes == len(wanted)
-    # Every clip begins within the frames at hand.
-    assert scorer.before == [0, 4] + [8] * 7
+    # Every clip lies within the frames at hand, but for those that reach beyond the video.
+    half = clip_frames // 2
+    assert scorer.around == [(min(half, grid), min(half - 1, 149 - grid)) for grid in wanted.tolist()]
     kept = [number % 3 != 0 for number in detector.shown]
     assert boxes.grid.tolist() == wanted[kept].tolist()
     assert boxes.probabilities[:, 0].tolist() == [number for number in detector.shown if number % 3]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flows import cli
+from flows.annotations.labelled import write_split
 from flows.evaluation.instances import WindowScores
-from flows.training.refiner import confusion, labelled_series
+from flows.training.refiner import RefinerRequest, Source, _sources, confusion, labelled_series
 from flows.training.refiner_card import RefinerCard, write_card
 from model.checkpoint import embedded_checkpoint, load_checkpoint
 from model.refiner import Refiner, RefinerInfo, RefinerShape, load_refiner
@@ -96,7 +98,7 @@ def test_the_command_teaches_one_for_a_checkpoint_and_writes_its_card(
     simulate_archive(tmp_path / "data", videos=2, seconds=4, seed=31, videos_per_camera=1, workers=1)
     out = tmp_path / "RUN" / "refiner.safetensors"
     folders = ["--data", str(tmp_path / "data"), "--test", str(tmp_path / "data"), "--out", str(out)]
-    assert cli.main(["train-refiner", *folders, "--steps", "3", "--json"]) == 0
+    assert cli.main(["train-refiner", *folders, "--steps", "3", "--json", "--frame-height", "108"]) == 0
     printed = json.loads(capsys.readouterr().out)
     refiner, info = load_refiner(out)
     assert info.digest == printed["digest"]
@@ -105,3 +107,45 @@ def test_the_command_teaches_one_for_a_checkpoint_and_writes_its_card(
     assert sum(map(sum, printed["after"])) == sum(map(sum, printed["before"])) > 50
     assert "3 steps of 16 stretches" in " ".join(out.with_suffix(".CARD.md").read_text().split())
     assert list((tmp_path / "RUN" / "refiner" / "windows").glob("*/scores-*.npz"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *options: object) -> str:
+    """The one line that the command says; it must not come to scoring."""
+    assert cli.main(["train-refiner", *map(str, options)]) == 1
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("aviaflow: ")]
+    return line
+
+
+def test_what_a_refiner_cannot_learn_from_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.training.refiner.score_all", lambda *_: pytest.fail("it was scored"))
+    data, out = tmp_path / "data", tmp_path / "refiner.safetensors"
+    simulate_archive(data, videos=1, seconds=3, seed=31, videos_per_camera=1, workers=1)
+    assert f"--out {tmp_path}: this is a folder" in refused(capsys, "--data", data, "--out", tmp_path)
+    assert f"{data / 'split.csv'}: there is no such file" in refused(capsys, "--data", data, "--out", out)
+    both = ["--data", data, "--test", data, "--out", out]
+    assert "frame_height: Input should be a multiple of 2" in refused(capsys, *both, "--frame-height", 109)
+    said = data / "truth" / "reserve.json"
+    simulated = json.loads(said.read_text())
+    said.write_text(json.dumps({**simulated, "behaviours": ["peck", "doze", "soar"]}))
+    assert "annotated for peck, doze, soar, but" in refused(capsys, *both)
+    said.write_text(json.dumps(simulated))
+    boxes = data / "truth" / "boxes.csv"
+    rows = [line.split(",") for line in boxes.read_text().splitlines()]
+    boxes.write_text("".join(",".join([*row[:7], "", *row[8:]]) + "\n" for row in rows))
+    assert f"{boxes}: no box has an individual" in refused(capsys, *both)
+
+
+def test_of_a_split_the_training_part_is_never_learned_from(tmp_path: Path) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    simulate_archive(data, videos=1, seconds=3, seed=31, videos_per_camera=1, workers=1)
+    (video,) = {line.split(",")[0] for line in (data / "truth" / "boxes.csv").read_text().splitlines()}
+    request = RefinerRequest(
+        embedded_checkpoint(), data, other, tmp_path / "r", tmp_path, RefinerRecipe(), command="x"
+    )
+    assert _sources(request, print) == (Source(data), Source(other))
+    write_split(data / "split.csv", {video: "train"}, {})
+    assert _sources(request, print) == (Source(data, "validation"), Source(other))
+    alone = replace(request, test=None)
+    assert _sources(alone, print) == (Source(data, "validation"), Source(data, "test"))

@@ -22,7 +22,7 @@ from flows.training.start import PublishedStart, start_from
 from flows.training.trainer import Trainer
 from model.backbones import ARCHITECTURES
 from model.batch_norm import FrozenBatchNorm3d
-from model.checkpoint import embedded_checkpoint
+from model.checkpoint import embedded_checkpoint, load_checkpoint, save_checkpoint
 from model.errors import CheckpointDigestError, CheckpointFormatError, UnfitWeightsError
 from model.network import ActionNetwork
 from model.published import PUBLISHED
@@ -191,6 +191,34 @@ def test_how_the_command_line_says_it(tmp_path: Path, monkeypatch: pytest.Monkey
         assert initial is not None
         assert initial.start() == start
     assert initial_option(None, None) is None
+    with pytest.raises(SettingsError, match="--sha256 is of weights that --initial names"):
+        initial_option(None, "ab12")
+
+
+def test_the_relation_module_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "acrn.safetensors"
+    save_checkpoint(
+        ActionNetwork("acrn_slowfast_r50", NAMES), path, trained_on="trained on ducks", ethogram="d"
+    )
+    network = ActionNetwork("acrn_slowfast_r50", NAMES)
+    start_from(network, path)
+    trained, _ = load_checkpoint(path)
+    assert network.relation is not None
+    assert trained.relation is not None
+    taken = network.relation.state_dict()
+    assert all(torch.equal(taken[name], value) for name, value in trained.relation.state_dict().items())
+
+
+def test_a_folder_for_checkpoints_is_relative_to_the_file_and_a_uri_stays_one(tmp_path: Path) -> None:
+    for storage, meant in (("kept", str(tmp_path / "kept")), ("s3://bucket/kept", "s3://bucket/kept")):
+        (tmp_path / "mine.yaml").write_text(f"{{clips: 4, storage: '{storage}'}}")
+        assert str(load_train_settings(tmp_path / "mine.yaml").storage) == meant
+
+
+def test_lambda_base_has_one_place(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{clips: 4, weighting: {name: lgh, parameters: {lambda_base: 0.2}}}")
+    with pytest.raises(SettingsError, match=r"weighting: .*lambda_base is beside the parameters"):
+        load_train_settings(tmp_path / "mine.yaml")
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,16 @@ def test_the_state_of_another_training_is_refused() -> None:
     state = Trainer(scene(), NAMES, TINY).state()
     with pytest.raises(TrainingError, match=r"another recipe: seed 7 then, 8 now"):
         Trainer(scene(), NAMES, replace(TINY, seed=8)).restore(state)
-    with pytest.raises(TrainingError, match=r"another data: 7 keyframes.* then, 8 keyframes"):
+    with pytest.raises(TrainingError, match=r"on other data: 7 keyframes.* then, 8 keyframes"):
         Trainer(scene(8), NAMES, TINY).restore(state)
+    relabelled = scene()
+    relabelled.label[0] = (relabelled.label[0] + 1) % len(NAMES)
+    with pytest.raises(TrainingError, match=r"on other data: 7 keyframes, \w+ then, 7 keyframes, \w+ now"):
+        Trainer(relabelled, NAMES, TINY).restore(state)
+    with pytest.raises(TrainingError, match=r"of other behaviours: .*never.* then, .*soar.* now"):
+        Trainer(scene(), (*NAMES[:-1], "soar"), TINY).restore(state)
+    with pytest.raises(TrainingError, match=r"from another start: random weights then, checkpoint \w+ now"):
+        Trainer(scene(), NAMES, TINY, initial=embedded_checkpoint()).restore(state)
 
 
 @pytest.mark.parametrize("sampling", ["balanced", "epochs"])

@@ -58,7 +58,7 @@ def start_from(network: ActionNetwork, start: Start) -> str:
             "change architecture or initial"
         )
     network.backbone.load_state_dict(initial.backbone.state_dict())
-    if network.relation is not None:
+    if network.relation is not None and initial.relation is not None:
         network.relation.load_state_dict(initial.relation.state_dict())
     if info.behaviours == network.behaviours:
         network.heads.load_state_dict(initial.heads.state_dict())

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from model.pathways import input_size, resize_frames
+from workers.decode import decode_frames, frame_size
 from workers.errors import BadTruthError
-from workers.messages import CLIP_AFTER, CLIP_BEFORE, GRID_HZ
+from workers.grid import FrameGrid
+from workers.messages import CLIP_AFTER, CLIP_BEFORE, GRID_HZ, Probe
+from workers.probe import probe_video
 
 MAX_COVERED = 0.65
 """A box of which more is covered by others has no learnable label."""
@@ -31,6 +34,9 @@ MIN_INSIDE = 0.60
 """A box of which less is inside the frame has no learnable label."""
 BACKGROUND_SHARE = 0.3
 """Share of the keyframes that get one box of the empty scene, as an example of what is no bird."""
+
+PART_FRAMES = 64
+"""Frames of a video that are in memory at once."""
 
 Box = tuple[float, float, float, float]
 
@@ -120,29 +126,28 @@ def build_windows(
 
     Raises:
         BadTruthError: the truth and the archive do not fit together.
+        UnreadableVideoError: a video cannot be read.
     """
     truth = read_truth(root / "truth")
     chosen = sorted(truth if videos is None else set(truth).intersection(videos))
     light = light_of_videos(root / "truth" / "reserve.json", chosen)
-    counts = [len(grid_indices(frame_times(root / "archive" / video))) for video in chosen]
+    probes = [probe_video(root / "archive" / video, root / "archive") for video in chosen]
+    counts = [FrameGrid.of(probe).length for probe in probes]
     video_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     if not chosen:
         raise BadTruthError(
             f"{root}: the truth has no boxes" + ("" if videos is None else " of the videos asked for")
         )
     out.mkdir(parents=True, exist_ok=True)
-    with av.open(str(root / "archive" / chosen[0])) as container:
-        size = input_size(*_grid_size(container.streams.video[0], frame_height), input_height)
+    size = _common_size(chosen, probes, frame_height, input_height)
     shape = (int(video_start[-1]), *size, 3)
     frames = np.lib.format.open_memmap(out / "frames.npy", "w+", np.uint8, shape)
 
     def fill(number: int) -> None:
-        decoded = torch.from_numpy(decode_grid(root / "archive" / chosen[number], frame_height))
-        if input_size(decoded.shape[1], decoded.shape[2], input_height) != size:
-            raise BadTruthError(
-                f"{chosen[number]}: its aspect ratio differs from the others', train them apart"
-            )
-        frames[video_start[number] : video_start[number + 1]] = resize_frames(decoded, size).numpy()
+        place = int(video_start[number])
+        for part in decode_grid(root / "archive" / chosen[number], probes[number], frame_height):
+            frames[place : place + len(part)] = resize_frames(torch.from_numpy(part), size).numpy()
+            place += len(part)
 
     with ThreadPoolExecutor(workers) as pool:
         for number, _ in enumerate(pool.map(fill, range(len(chosen)))):
@@ -152,6 +157,17 @@ def build_windows(
     arrays: dict[str, Any] = {"video_start": video_start, "light": np.array(light), **index}
     np.savez(out / "index.npz", **arrays)
     return open_windows(out)
+
+
+def _common_size(
+    videos: list[str], probes: list[Probe], frame_height: int, input_height: int
+) -> tuple[int, int]:
+    """Height and width of the windows, which all videos must have."""
+    sizes = [input_size(*frame_size(probe, frame_height), input_height) for probe in probes]
+    for video, size in zip(videos, sizes, strict=True):
+        if size != sizes[0]:
+            raise BadTruthError(f"{video}: its aspect ratio differs from the others', train them apart")
+    return sizes[0]
 
 
 def open_windows(out: Path) -> WindowSet:
@@ -238,43 +254,13 @@ def light_of_videos(reserve: Path, videos: list[str]) -> list[str]:
         raise BadTruthError(f"{reserve}: camera {error} is not listed") from error
 
 
-def frame_times(path: Path) -> NDArray[np.float64]:
-    """Presentation times in seconds from the first frame, in presentation order, without decoding."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        ticks = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
-        times = np.sort(np.array(ticks, dtype=np.float64)) * float(stream.time_base)
-    if times.size == 0:
-        raise BadTruthError(f"{path}: no frames in it")
-    from_first: NDArray[np.float64] = times - times[0]
-    return from_first
-
-
-def grid_indices(times_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Index of the frame nearest to each moment ``k / 15`` s up to the last frame."""
-    moments = np.arange(int(np.floor(times_s[-1] * GRID_HZ + 1e-6)) + 1) / GRID_HZ
-    between = (times_s[1:] + times_s[:-1]) / 2
-    return np.searchsorted(between, moments, side="right").astype(np.int64)
-
-
-def decode_grid(path: Path, frame_height: int) -> NDArray[np.uint8]:
-    """The 15 Hz grid of a whole video, decoded in order, RGB, shape ``(T, frame_height, W, 3)``."""
-    wanted = grid_indices(frame_times(path))
-    kept: dict[int, NDArray[np.uint8]] = {}
-    needed = set(wanted.tolist())
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        height, width = _grid_size(stream, frame_height)
-        for number, frame in enumerate(container.decode(stream)):
-            if number in needed:
-                kept[number] = frame.reformat(width, height, format="rgb24").to_ndarray()
-    return np.stack([kept[number] for number in wanted.tolist()])
-
-
-def _grid_size(stream: av.VideoStream, frame_height: int) -> tuple[int, int]:
-    """Height and width at which the grid of a video is decoded."""
-    return frame_height, 2 * round(stream.width * frame_height / stream.height / 2)
+def decode_grid(path: Path, probe: Probe, frame_height: int) -> Iterator[NDArray[np.uint8]]:
+    """The 15 Hz grid of a whole video as a run decodes it, in order, RGB, in parts of shape ``(T, H, W, 3)``."""
+    wanted, repeats = np.unique(FrameGrid.of(probe).frame_indices, return_counts=True)
+    pictures = decode_frames(str(path), probe, wanted, frame_size(probe, frame_height))
+    for first in range(0, len(wanted), PART_FRAMES):
+        part = list(itertools.islice(pictures, PART_FRAMES))
+        yield np.repeat(np.stack(part), repeats[first : first + PART_FRAMES], axis=0)
 
 
 def _index_boxes(

@@ -9,7 +9,7 @@ presentation time, so that damage never shifts what follows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import av.error
@@ -26,7 +26,7 @@ from workers.spans import Piece, copy_pieces
 if TYPE_CHECKING:
     from workers.nvdec import OpenDecoder
 
-__all__ = ["DecodeTally", "decode_iframes", "decode_span"]
+__all__ = ["DecodeTally", "decode_frames", "decode_iframes", "decode_span", "frame_size"]
 
 MAX_HOLD_S = 1.0
 """A frame that is too damaged to decode is shown as the one before it, if that is not older than this."""
@@ -54,6 +54,33 @@ class DecodeTally:
     def count(self) -> None:
         """Count a frame that went through the decoder."""
         self.frames_decoded += 1
+
+
+def frame_size(probe: Probe, frame_height: int) -> tuple[int, int]:
+    """Height and width of decoded frames: never larger than the video, the aspect kept, both even."""
+    height = min(frame_height, probe.height // 2 * 2)
+    return height, max(2, round(height * probe.width / probe.height / 2) * 2)
+
+
+def decode_frames(
+    path: str, probe: Probe, indices: NDArray[np.int64], frame_size: tuple[int, int]
+) -> Iterator[NDArray[np.uint8]]:
+    """Decode some frames of a video, by PyAV, so that a training sees the same pixels on every machine.
+
+    Args:
+        path: the file.
+        probe: what the demuxer said about it.
+        indices: of the frames in the video, increasing.
+        frame_size: height and width of the pictures in pixels, as displayed.
+
+    Yields:
+        RGB pixels ``(H, W, 3)`` of each; of one that is damaged those of a neighbour.
+
+    Raises:
+        DamagedVideoError: the container or the pictures cannot be read.
+        DecodeMismatchError: too few of the frames that the probe found can be decoded.
+    """
+    yield from _cpu_pictures(path, replace(probe, decoder="pyav"), indices, frame_size, DecodeTally(), "")
 
 
 def decode_span(

@@ -13,9 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.nightly.night import frame_size
 from workers.archive import CameraDay, group_camera_days, list_archive, place_recording
-from workers.decode import decode_span
+from workers.decode import decode_span, frame_size
 from workers.detect import Detector
 from workers.detectors import DetectorSpec
 from workers.errors import UnreadableVideoError

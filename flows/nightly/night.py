@@ -33,6 +33,7 @@ from storage.layout import CameraDay
 from storage.lease import check_lease
 from storage.parquet import Footer
 from storage.records import VideoRecord
+from workers.decode import frame_size
 from workers.derive import DeriveJob
 from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError
 from workers.messages import (
@@ -344,12 +345,6 @@ def derive_job(
         refiner=context.refiner,
         details=details,
     )
-
-
-def frame_size(probe: Probe, frame_height: int) -> tuple[int, int]:
-    """Height and width of decoded frames: never larger than the video, the aspect kept, both even."""
-    height = min(frame_height, probe.height // 2 * 2)
-    return height, max(2, round(height * probe.width / probe.height / 2) * 2)
 
 
 def video_record(

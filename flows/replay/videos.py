@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.nightly.context import RunContext
-from flows.nightly.night import frame_size
 from flows.replay.result import Differences, StageReplay
 from storage.catalog import video_of
 from storage.layout import CameraDay
 from storage.parquet import Footer
 from storage.records import DetectionColumns, VideoRecord
 from workers.archive import list_archive, place_recording
-from workers.decode import DecodeTally, decode_span
+from workers.decode import DecodeTally, decode_span, frame_size
 from workers.messages import (
     MIN_BEHAVIOUR_FPS,
     ArchiveFile,

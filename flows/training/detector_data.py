@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +14,12 @@ from flows.annotations.labelled import read_labelled, read_split, videos_of_part
 from flows.evaluation.reserve import open_reserve
 from model.detector_augment import FrameTruth
 from storage.analysis.split import PARTS
-from workers.clips import TruthBox, frame_times, grid_indices, light_of_videos, read_truth
+from workers.clips import TruthBox, light_of_videos, read_truth
+from workers.decode import decode_frames
 from workers.errors import BadTruthError
+from workers.grid import FrameGrid
 from workers.messages import KEYFRAME_STEP
+from workers.probe import probe_video
 
 RESTING_KEYFRAMES = 75
 """A bird that is in at least so many keyframes of a video, 20 s, and moves in none of them is a resting one."""
@@ -150,19 +152,17 @@ def _decode_some(
     frame_height: int,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Grid index and pixels of up to ``count`` keyframes, evenly spread."""
-    frame_of_grid = grid_indices(frame_times(path))
+    probe = probe_video(path)
+    frame_of_grid = FrameGrid.of(probe).frame_indices
     length = len(frame_of_grid)
     known = range(0, length, KEYFRAME_STEP) if complete else sorted(grid for grid in truth if grid < length)
     wanted: dict[int, list[int]] = {}
     for grid in choose_moments(known, truth, count, rng):
         wanted.setdefault(int(frame_of_grid[grid]), []).append(grid)
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        width = 2 * round(stream.width * frame_height / stream.height / 2)
-        for number, frame in enumerate(container.decode(stream)):
-            if number in wanted:
-                picture = frame.reformat(width, frame_height, format="rgb24", interpolation="BICUBIC")
-                yield from ((grid, picture.to_ndarray()) for grid in wanted[number])
+    size = (frame_height, 2 * round(probe.width * frame_height / probe.height / 2))
+    numbers = np.array(sorted(wanted), np.int64)
+    for number, picture in zip(numbers.tolist(), decode_frames(str(path), probe, numbers, size), strict=True):
+        yield from ((grid, picture) for grid in wanted[number])
 
 
 def choose_moments(

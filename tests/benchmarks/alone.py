@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from flows.nightly.context import RunContext
-from flows.nightly.night import frame_size
 from flows.nightly.plan import DayPlan
 from tests.benchmarks.stages import Watch, begin, decode, in_process, plates_of, score, survey
+from workers.decode import frame_size
 from workers.detectors import DetectorSpec
 from workers.messages import Plate, Presence, Recording
 from workers.score import ScorerSpec

@@ -19,10 +19,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from flows.nightly.night import frame_size
 from flows.settings import Settings
 from workers.archive import list_archive
-from workers.decode import BATCH_FRAMES, decode_span
+from workers.decode import BATCH_FRAMES, decode_span, frame_size
 from workers.grid import FrameGrid
 from workers.messages import GridSpan
 from workers.probe import probe_video

@@ -112,7 +112,7 @@ def stream(actor: Any, chunks: int) -> None:
 def decode_chunk_s(archive: Path) -> float:
     """Seconds to decode a chunk, in the mean of one recording."""
     # Not at the top: a process that decodes nothing would import it all.
-    from flows.nightly.night import frame_size
+    from workers.decode import frame_size
 
     file = list_archive(str(archive))[0]
     recording = place_recording(file, probe_video(file.path))

@@ -21,11 +21,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.nightly.night import frame_size
 from flows.settings import Settings
 from tests.benchmarks.timing import one_thread
 from workers.archive import list_archive, place_recording
-from workers.decode import DecodeTally, decode_span
+from workers.decode import DecodeTally, decode_span, frame_size
 from workers.detect import Detector, MotionDetector
 from workers.detect_combined import CombinedDetector
 from workers.detect_learned import LearnedDetector

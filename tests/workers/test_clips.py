@@ -9,21 +9,27 @@ import av
 import numpy as np
 import pytest
 
+from tests.badinput.damage import turn
 from workers.clips import (
     WindowSet,
     build_windows,
     decode_grid,
-    frame_times,
-    grid_indices,
     light_of_videos,
     open_windows,
     read_truth,
 )
-from workers.errors import BadTruthError
+from workers.errors import BadTruthError, UnreadableVideoError
+from workers.grid import FrameGrid
+from workers.probe import probe_video
 
 
 def write_video(
-    path: Path, frames: int, fps: int, size: tuple[int, int] = (96, 160), b_frames: int = 0
+    path: Path,
+    frames: int,
+    fps: int,
+    size: tuple[int, int] = (96, 160),
+    b_frames: int = 0,
+    sample_aspect: Fraction = Fraction(1),
 ) -> None:
     """Grey frames that carry their number: tens in the left half, ones in the right half."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +39,7 @@ def write_video(
         )
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         stream.time_base = Fraction(1, fps)
+        stream.codec_context.sample_aspect_ratio = sample_aspect
         for number in range(frames):
             image = np.full((*size, 3), 20 * (number % 10) + 20, dtype=np.uint8)
             image[:, : size[1] // 2] = 20 * (number // 10) + 20
@@ -88,34 +95,49 @@ def windows(untouched: Path) -> WindowSet:
     return build_windows(untouched, untouched / "windows", seed=3, frame_height=64, input_height=32)
 
 
-@pytest.mark.parametrize(
-    ("fps", "expected"), [(30, [0, 2, 4, 6, 8]), (25, [0, 2, 3, 5, 7]), (15, [0, 1, 2, 3, 4])]
-)
-def test_nearest_frame_to_each_moment_of_the_grid(fps: int, expected: list[int]) -> None:
-    assert grid_indices(np.arange(40) / fps)[:5].tolist() == expected
-
-
-def test_the_grid_ends_with_the_last_frame() -> None:
-    assert len(grid_indices(np.arange(31) / 30)) == 16
-    assert len(grid_indices(np.arange(30) / 30)) == 15
-    assert grid_indices(np.array([0.0])).tolist() == [0]
-
-
-def test_a_gap_is_filled_with_the_frames_beside_it() -> None:
-    times = np.array([0.0, 1 / 15, 6 / 15, 7 / 15])
-    assert grid_indices(times).tolist() == [0, 1, 1, 1, 2, 2, 2, 3]
-
-
 @pytest.mark.parametrize(("fps", "b_frames"), [(30, 0), (30, 2), (25, 0)])
 def test_decoded_grid_has_the_right_frames_at_the_asked_for_height(
     tmp_path: Path, fps: int, b_frames: int
 ) -> None:
     path = tmp_path / "video.mp4"
     write_video(path, 60, fps, b_frames=b_frames)
-    frames = decode_grid(path, 48)
+    probe = probe_video(path)
+    frames = np.concatenate(list(decode_grid(path, probe, 48)))
     assert frames.shape[1:] == (48, 80, 3)
-    assert numbers(frames).tolist() == grid_indices(np.arange(60) / fps).tolist()
-    np.testing.assert_allclose(frame_times(path), np.arange(60) / fps, atol=1e-6)
+    assert numbers(frames).tolist() == FrameGrid.of(probe).frame_indices.tolist()
+
+
+def test_slow_videos_repeat_frames_over_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.clips.PART_FRAMES", 4)
+    path = tmp_path / "slow.mp4"
+    write_video(path, 20, 10)
+    probe = probe_video(path)
+    frames = np.concatenate(list(decode_grid(path, probe, 48)))
+    assert numbers(frames).tolist() == FrameGrid.of(probe).frame_indices.tolist()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_windows_show_videos_as_they_are_displayed(tmp_path: Path, turned: bool) -> None:
+    """As boxes are drawn on them, and as a run decodes them: upright, and with square pixels."""
+    path = tmp_path / "archive" / FIRST
+    write_video(path, 30, 15, sample_aspect=Fraction(3, 2))
+    if turned:
+        turn(path, -1, 0, 0, -1)  # a camera that hangs upside down
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "boxes.csv").write_text(f"{FIRST},0.8,{BIRD},1,11,0,0.0,1.0\n")
+    listed = [{"camera": "cam1", "light": "day"}]
+    (tmp_path / "truth" / "reserve.json").write_text(json.dumps({"cameras": listed}))
+    windows = build_windows(tmp_path, tmp_path / "w", seed=1, frame_height=64, input_height=64)
+    assert windows.frames.shape == (30, 64, 160, 3)
+    first = windows.frames[12]  # tens in the left half, 1, and ones in the right half, 2
+    left, right = (60, 40) if turned else (40, 60)
+    assert (first[:, :70].mean().round(-1), first[:, 90:].mean().round(-1)) == (left, right)
+
+
+def test_a_video_that_cannot_be_read_is_named(archive: Path) -> None:
+    (archive / "archive" / SECOND).write_bytes(b"no video")
+    with pytest.raises(UnreadableVideoError, match=r"cam2_b\.mp4"):
+        build_windows(archive, archive / "w", seed=1, frame_height=64, input_height=32)
 
 
 def test_truth_is_read_by_video_and_moment(archive: Path) -> None:
@@ -155,9 +177,11 @@ def test_a_window_is_sixteen_frames_around_its_keyframe(windows: WindowSet) -> N
     assert numbers(windows.single_frame_window(1)).tolist() == [32] * 16
 
 
-def test_beyond_the_video_its_edge_frame_is_repeated_not_its_neighbours(windows: WindowSet) -> None:
+def test_beyond_the_video_its_edge_frame_is_repeated_not_its_neighbours(
+    windows: WindowSet, untouched: Path
+) -> None:
     assert numbers(windows.window(0)).tolist() == [0] * 8 + list(range(0, 16, 2))
-    of_second = grid_indices(np.arange(75) / 25)
+    of_second = FrameGrid.of(probe_video(untouched / "archive" / SECOND)).frame_indices
     assert numbers(windows.window(3)).tolist() == of_second[np.minimum(np.arange(36, 52), 44)].tolist()
 
 

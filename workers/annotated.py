@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+import av
 import av.error
 
 from storage.formats.annotations import OTHER, Annotation, NoVideo, VideoFacts
 from workers.errors import DamagedVideoError, UnreadableVideoError
-from workers.messages import GRID_HZ, MIN_BEHAVIOUR_FPS, ArchiveFile
+from workers.messages import GRID_HZ, MIN_BEHAVIOUR_FPS, ArchiveFile, Probe
 from workers.pictures import is_infrared
 from workers.probe import open_container, probe_video, video_stream
 from workers.simulate.tables import HEADERS
@@ -64,21 +65,30 @@ def examine_video(file: ArchiveFile, root: Path) -> AnnotatedVideo | NoVideo:
         if probe.fps < MIN_BEHAVIOUR_FPS:
             needed = f"behaviour is not learnt below {MIN_BEHAVIOUR_FPS:g}"
             return NoVideo("unreadable video", f"it has {probe.fps:.2f} frames a second, {needed}")
-        light = "infrared" if _first_is_infrared(Path(file.path), probe.container) else "day"
+        light, player_scale, start_s = _look(Path(file.path), probe)
     except UnreadableVideoError as error:
         return NoVideo("unreadable video", error.reason)
     last_s = float(probe.times_s[-1])
-    facts = VideoFacts(file.uri, probe.width, probe.height, probe.fps, probe.duration_s, last_s)
+    facts = VideoFacts(
+        file.uri, probe.width, probe.height, probe.fps, probe.duration_s, last_s, player_scale, start_s
+    )
     return AnnotatedVideo(facts, light)
 
 
-def _first_is_infrared(path: Path, container: str) -> bool:
+def _look(path: Path, probe: Probe) -> tuple[str, float, float]:
+    """Light of the first picture, and ``player_scale`` and ``player_start_s`` of :class:`VideoFacts`."""
     try:
-        with open_container(path, container) as opened:
-            frame = next(opened.decode(video_stream(opened, path)), None)
+        with open_container(path, probe.container) as opened:
+            stream = video_stream(opened, path)
+            frame = next(opened.decode(stream), None)
             if frame is None:
                 raise DamagedVideoError("no picture in it can be decoded; copy the file again", path)
-            return is_infrared(frame.reformat(*_THUMBNAIL, format="rgb24").to_ndarray())
+            infrared = is_infrared(frame.reformat(*_THUMBNAIL, format="rgb24").to_ndarray())
+            aspect = stream.codec_context.sample_aspect_ratio
+            scale = 1 / float(aspect) if aspect and 0.25 <= aspect < 1 else 1.0
+            # Both of a browser's clock and of the streams' own, the first of all streams begins it.
+            start_s = max(0.0, probe.origin_s - (opened.start_time or 0) / av.time_base)
+            return "infrared" if infrared else "day", scale, start_s
     except av.error.FFmpegError as error:
         raise DamagedVideoError(f"its first picture cannot be decoded ({error.strerror})", path) from error
 

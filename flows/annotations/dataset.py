@@ -15,8 +15,8 @@ from flows.annotations.labelled import SPLIT_FILE, read_parts, write_split
 from flows.annotations.summary import AnnotationSummary
 from flows.errors import NothingToReadError, SettingsError
 from model.ethogram import Ethogram
-from storage.analysis.agreement import annotator_agreement
-from storage.analysis.consensus import Consensus, merge_annotators
+from storage.analysis.agreement import annotator_agreement, moment_of
+from storage.analysis.consensus import Consensus, merge_annotators, one_look
 from storage.analysis.split import VideoSplit, given_split, split_videos
 from storage.errors import FormatError, SplitError
 from storage.formats.annotations import OTHER, Annotation, Defect, Imported, NoVideo, WrittenFile
@@ -26,6 +26,13 @@ from storage.formats.via import is_via, read_via
 from workers.annotated import AnnotatedVideo, examine_video, find_video, write_annotated_truth
 from workers.archive import list_archive
 from workers.messages import GRID_HZ
+
+_SEARCHED, _EDITED = "split_searched.csv", "split_edited.csv"
+"""In the card's folder: the split as the search wrote it, and all parts that were ever chosen by hand."""
+_UNKNOWN_BEHAVIOUR = (
+    "{} boxes have no behaviour, or several: they teach none, and are taken neither for an empty place nor for a false "
+    "find"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +65,9 @@ def import_dataset(request: AnnotationRequest) -> AnnotationSummary:
         ArchiveError: there is no such archive.
     """
     names = request.ethogram.names
-    unknown = [name for name in request.dynamic or () if name not in names]
-    if unknown:
-        raise SettingsError(f"--dynamic: the ethogram has no {unknown[0]!r}, only {', '.join(names)}")
+    strange = [name for name in request.dynamic or () if name not in names]
+    if strange:
+        raise SettingsError(f"--dynamic: the ethogram has no {strange[0]!r}, only {', '.join(names)}")
     _check_out(request)
     written, unreadable = _read_files(request)
     videos = _videos_of(written, request.archive)
@@ -69,7 +76,8 @@ def import_dataset(request: AnnotationRequest) -> AnnotationSummary:
     defects = (*unreadable, *(defect for one in found for defect in one.defects))
     request.out.mkdir(parents=True, exist_ok=True)
     _write_defects(request.out / "defects.csv", defects)
-    merged = merge_annotators(annotations, GRID_HZ)
+    looks = one_look(annotations, GRID_HZ)
+    merged = merge_annotators(looks, GRID_HZ)
     taught, notes = _teachable(merged, request.dynamic)
     if not taught:
         raise NothingToReadError(
@@ -78,12 +86,15 @@ def import_dataset(request: AnnotationRequest) -> AnnotationSummary:
         )
     known = {video.facts.uri: video for video in videos.values() if isinstance(video, AnnotatedVideo)}
     used = {uri: known[uri] for uri in sorted({one.video for one in taught})}
-    write_annotated_truth(request.out / "truth", taught, used, names)
+    unknown = _of_unknown_behaviour(merged, taught, names)
+    notes += [_UNKNOWN_BEHAVIOUR.format(len(unknown))] if unknown else []
+    write_annotated_truth(request.out / "truth", [*taught, *unknown], used, names)
     _link_archive(request.archive, request.out / "archive")
     split, refused = _split(taught, names, request)
     notes += [*refused, *_shape_notes(used)]
-    agreement = tuple(annotator_agreement(annotations, GRID_HZ))
-    facts = _facts(request, annotations, taught, merged, used)
+    clear = [one for one in looks if one.behaviours]
+    agreement = tuple(annotator_agreement(clear, GRID_HZ))
+    facts = _facts(request, clear, taught, merged, used)
     write_card(request.out, facts, defects, agreement, split, notes)
     return AnnotationSummary(request.out, facts, defects, agreement, split, tuple(notes))
 
@@ -161,8 +172,6 @@ def _teachable(merged: Consensus, dynamic: tuple[str, ...] | None) -> tuple[list
     """Boxes with one behaviour and a motion state, and notes about what was decided on the way."""
     notes = []
     clear = [one for one in merged.annotations if len(one.behaviours) == 1]
-    if len(clear) < len(merged.annotations):
-        notes.append(f"{len(merged.annotations) - len(clear)} boxes with several behaviours are left out")
     if merged.outvoted:
         notes.append(
             f"{merged.outvoted} boxes have the behaviour of the majority, or of the annotator named first in a tie"
@@ -183,6 +192,21 @@ def _teachable(merged: Consensus, dynamic: tuple[str, ...] | None) -> tuple[list
     ], notes
 
 
+def _of_unknown_behaviour(
+    merged: Consensus, taught: Sequence[Annotation], names: Sequence[str]
+) -> list[Annotation]:
+    """Individuals beside those that are taught whose behaviour is not known, as boxes of which nothing is to be seen.
+
+    So the truth tells where they are, and no part of it takes their place for an empty one.
+    """
+    moments = {moment_of(one, GRID_HZ) for one in taught}
+    return [
+        replace(one, behaviours=(names[0],), dynamic=False, covered=1.0)
+        for one in merged.annotations
+        if len(one.behaviours) != 1 and moment_of(one, GRID_HZ) in moments
+    ]
+
+
 def _split(
     taught: Sequence[Annotation], names: Sequence[str], request: AnnotationRequest
 ) -> tuple[VideoSplit | None, list[str]]:
@@ -190,39 +214,44 @@ def _split(
     counts = _counts(taught, names)
     boxes = {video: sum(groups["behaviour"].values()) for video, groups in counts.items()}
     only_others = {one.video for one in taught} - counts.keys()
-    path, searched = request.out / SPLIT_FILE, request.out / "card" / "split_searched.csv"
-    edited = _edited_split(path, searched)
+    path, card = request.out / SPLIT_FILE, request.out / "card"
+    card.mkdir(exist_ok=True)
+    edited = _edited_split(path, card)
     if edited is not None:
-        new = boxes.keys() - edited.keys()
-        notes = [f"{path} was edited by hand and is kept; delete it to have the videos split anew"]
+        new = (boxes.keys() | only_others) - edited.keys()
+        notes = [f"{path} is not as the search wrote it and is kept; delete it to have the videos split anew"]
         notes += [f"{len(new)} videos that it did not name are in the training part"] if new else []
         part_of = {video: edited.get(video, "train") for video in (*boxes, *only_others)}
         write_split(path, part_of, boxes)
-        return given_split(counts, {video: part_of[video] for video in boxes}), notes
+        write_split(card / _EDITED, {**edited, **part_of}, boxes)
+        return (given_split(counts, {video: part_of[video] for video in boxes}) if boxes else None), notes
+    (card / _EDITED).unlink(missing_ok=True)
     try:
         split = split_videos(counts, request.seed)
     except SplitError as error:
         path.unlink(missing_ok=True)
         return None, [f"no split: {error}"]
     part_of = {**split.part_of, **dict.fromkeys(only_others, "train")}
-    searched.parent.mkdir(exist_ok=True)
-    for file in (path, searched):
+    for file in (path, card / _SEARCHED):
         write_split(file, part_of, boxes)
     if not only_others:
         return split, []
     return split, [f"{len(only_others)} videos with boxes of {OTHER} alone are in the training part"]
 
 
-def _edited_split(path: Path, searched: Path) -> dict[str, str] | None:
-    """The parts that a split names which is not as the search left it; None where there is none such.
+def _edited_split(path: Path, card: Path) -> dict[str, str] | None:
+    """The parts that a split names, or named, which is not as the search wrote it; None where there is none such.
 
     Raises:
         SplitFileError: a row cannot be read.
     """
     if not path.exists():
         return None
-    part_of = read_parts(path)
-    return None if searched.exists() and read_parts(searched) == part_of else part_of
+    part_of, searched, before = read_parts(path), card / _SEARCHED, card / _EDITED
+    if searched.exists() and read_parts(searched) == part_of:
+        return None
+    # A file that could not be read once may bring its videos back.
+    return {**(read_parts(before) if before.exists() else {}), **part_of}
 
 
 def _counts(taught: Sequence[Annotation], names: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:

@@ -62,6 +62,11 @@ class VideoFacts:
     """From the first frame to the end of the last one."""
     last_frame_s: float
     """Presentation time of the last frame."""
+    player_scale: float = 1.0
+    """How many pixels of a browser's picture there are to one of these: where pixels are higher than they are wide, it
+    makes the picture higher and keeps its width."""
+    player_start_s: float = 0.0
+    """Time of the first frame on a browser's clock: later than 0 where sound begins before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +133,9 @@ class WrittenFile:
     """What one annotation file holds."""
 
     path: str
-    in_pixels: bool
-    """Whether corners are pixels of the displayed frame; if not, fractions of it."""
+    by_player: bool
+    """Whether corners are pixels of the frame as a browser shows it, and times those of its clock; if not, fractions of
+    the frame and seconds from the first one."""
     boxes: tuple[WrittenBox, ...]
     segments: tuple[WrittenSegment, ...] = ()
     defects: tuple[Defect, ...] = ()
@@ -151,7 +157,7 @@ class Annotation:
     xyxy: Box
     """Corners as fractions of width and height."""
     behaviours: tuple[str, ...]
-    """At least one; a single ``other`` for what is no individual of the taxon."""
+    """A single ``other`` for what is no individual of the taxon; none where it is not known what it does."""
     dynamic: bool | None
     """Motion state; None where it was not annotated."""
     individual: str

@@ -30,6 +30,8 @@ EDGE_PX: Final = 1.0
 EDGE_FRACTION: Final = 1e-4
 """The same for boxes in fractions of the frame, which are only ever rounded."""
 _SAME_TIME_S = 1e-3
+SLACK_S: Final = 0.2
+"""A time may lie beyond the video by this much: a player goes on until the last sound has ended."""
 
 
 def label_key(text: str) -> str:
@@ -66,8 +68,8 @@ class _Judge:
         segments = [segment for segment in self.written.segments if self._is_within(segment)]
         boxes = list(_with_segments(self.written.boxes, segments))
         self._name_idle_segments(segments)
-        found = [annotation for box in self._without_twins(boxes) if (annotation := self._use(box))]
-        return Imported(tuple(found), tuple(self.defects))
+        judged = [(box, annotation) for box in boxes if (annotation := self._use(box))]
+        return Imported(tuple(self._without_twins(judged)), tuple(self.defects))
 
     def _add(self, place: str, kind: DefectKind, value: str, message: str, seen: str = "") -> None:
         self.defects[Defect(self.written.path, place, kind, value, message, seen)] = None
@@ -96,54 +98,61 @@ class _Judge:
         video = self.videos[segment.video]
         if isinstance(video, NoVideo):
             return False
-        return self._check_times(segment, (segment.start_s, segment.end_s), video)
+        times_s = [self._own_time(segment, time_s, video) for time_s in (segment.start_s, segment.end_s)]
+        return None not in times_s
 
-    def _check_times(
-        self, one: WrittenBox | WrittenSegment, times_s: tuple[float, ...], video: VideoFacts
-    ) -> bool:
-        wrong = [time_s for time_s in times_s if not 0 <= time_s <= video.duration_s + _SAME_TIME_S]
-        if wrong:
-            self._add(one.place, "time beyond the video", f"{wrong[0]:g} s",
-                      f"{video.uri} lasts {video.duration_s:.2f} s", _seen(one.video, wrong[0]))  # fmt: skip
-        return not wrong
+    def _own_time(self, one: WrittenBox | WrittenSegment, time_s: float, video: VideoFacts) -> float | None:
+        """Seconds from the first frame; None, and a defect, where that is beyond the video."""
+        own_s = time_s - (video.player_start_s if self.written.by_player else 0.0)
+        if time_s < 0 or own_s > video.duration_s + SLACK_S:
+            self._add(one.place, "time beyond the video", f"{time_s:g} s",
+                      f"{video.uri} lasts {video.duration_s:.2f} s", _seen(one.video, time_s))  # fmt: skip
+            return None
+        return min(max(own_s, 0.0), video.duration_s)
 
-    def _without_twins(self, boxes: Iterable[WrittenBox]) -> Iterator[WrittenBox]:
-        """The first of several boxes that one annotator gave one individual at one moment."""
-        seen: dict[tuple[object, ...], str] = {}
-        for box in boxes:
+    def _without_twins(self, judged: Iterable[tuple[WrittenBox, Annotation]]) -> Iterator[Annotation]:
+        """Of several boxes that one annotator gave one individual at one moment, the first that says what it does."""
+        groups: dict[tuple[object, ...], list[tuple[WrittenBox, Annotation]]] = defaultdict(list)
+        for box, annotation in judged:
             moment = (box.annotator, box.video, round(box.time_s / _SAME_TIME_S))
-            key = (*moment, box.individual or box.corners)
-            if key not in seen:
-                seen[key] = box.place
-                yield box
-            elif box.individual:
-                self._add(box.place, "duplicate id", box.individual,
-                          f"{box.annotator} gave this individual another box at {box.time_s:g} s "
-                          f"({seen[key]}); the first is used", _seen(box.video, box.time_s))  # fmt: skip
-            else:
-                self._add(box.place, "duplicate box", _numbers(box.corners),
-                          f"the same box as {seen[key]} at {box.time_s:g} s",
-                          _seen(box.video, box.time_s))  # fmt: skip
+            groups[*moment, box.individual or box.corners].append((box, annotation))
+        for twins in groups.values():
+            used, annotation = next((twin for twin in twins if twin[1].behaviours), twins[0])
+            for box, _ in twins:
+                if box is not used:
+                    self._name_twin(box, used)
+            yield annotation
+
+    def _name_twin(self, box: WrittenBox, used: WrittenBox) -> None:
+        if box.individual:
+            self._add(box.place, "duplicate id", box.individual,
+                      f"{box.annotator} gave this individual another box at {box.time_s:g} s "
+                      f"({used.place}); that one is used", _seen(box.video, box.time_s))  # fmt: skip
+        else:
+            self._add(box.place, "duplicate box", _numbers(box.corners),
+                      f"the same box as {used.place} at {box.time_s:g} s",
+                      _seen(box.video, box.time_s))  # fmt: skip
 
     def _use(self, box: WrittenBox) -> Annotation | None:
         video = self.videos[box.video]
         if isinstance(video, NoVideo):
             return None
-        in_time = self._check_times(box, (box.time_s,), video)
+        time_s = self._own_time(box, box.time_s, video)
         xyxy = self._fractions(box, video)
         behaviours = self._behaviours(box)
-        if not in_time or xyxy is None or not behaviours:
+        if time_s is None or xyxy is None:
             return None
         return Annotation(
-            box.annotator, video.uri, box.time_s, xyxy, behaviours, self._motion(box), box.individual,
+            box.annotator, video.uri, time_s, xyxy, behaviours, self._motion(box), box.individual,
             box.covered, box.inside,
         )  # fmt: skip
 
     def _fractions(self, box: WrittenBox, video: VideoFacts) -> Box | None:
-        size = (float(video.width), float(video.height)) if self.written.in_pixels else (1.0, 1.0)
-        slack = EDGE_PX if self.written.in_pixels else EDGE_FRACTION
+        size, slack, frame = (1.0, 1.0), EDGE_FRACTION, "0 to 1"
+        if self.written.by_player:
+            size, slack = (video.width * video.player_scale, video.height * video.player_scale), EDGE_PX
+            frame = f"{size[0]:.0f}x{size[1]:.0f} pixels"
         x1, y1, x2, y2 = box.corners
-        frame = f"{video.width}x{video.height} pixels" if self.written.in_pixels else "0 to 1"
         if x1 < -slack or y1 < -slack or x2 > size[0] + slack or y2 > size[1] + slack:
             self._add(box.place, "box outside the frame", _numbers(box.corners),
                       f"the corners x1, y1, x2, y2 must lie within {frame}",
@@ -168,7 +177,7 @@ class _Judge:
                 known[name] = None
         if len(known) > 1:
             self._add(box.place, "several labels", ", ".join(known),
-                      "behaviours exclude each other; it is left out unless other annotators decide",
+                      "behaviours exclude each other; it teaches none unless other annotators decide",
                       _seen(box.video, box.time_s))  # fmt: skip
         if not box.labels:
             self._add(box.place, "no label", f"{box.time_s:g} s, individual {box.individual!r}",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -74,6 +75,31 @@ def test_size_times_and_light_of_a_video(tmp_path: Path) -> None:
     assert "5.00 frames a second" in slow.message
     assert isinstance(broken, NoVideo)
     assert broken.kind == "unreadable video"
+
+
+def test_what_a_browser_makes_of_a_video(tmp_path: Path) -> None:
+    """Pixels that are higher than wide make its picture higher; sound that comes first starts its clock."""
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(8, 9)
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 90, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number + 20, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        silence.sample_rate, silence.pts = 16000, 0
+        for encoded in (*sound.encode(silence), *sound.encode()):
+            container.mux(encoded)
+    (file,) = list_archive(str(tmp_path))
+    video = examine_video(file, tmp_path)
+    assert isinstance(video, AnnotatedVideo)
+    assert (video.facts.width, video.facts.player_scale) == (85, pytest.approx(9 / 8))
+    assert video.facts.player_start_s == pytest.approx(
+        0.8, abs=0.07
+    )  # an encoder of sound begins a little earlier
 
 
 def annotation(video: str, time_s: float, behaviour: str, individual: str = "A", **more: float) -> Annotation:

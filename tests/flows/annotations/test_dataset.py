@@ -13,7 +13,7 @@ import pytest
 
 from flows.annotations.labelled import read_split, write_split
 from flows.cli import main
-from workers.clips import build_windows
+from workers.clips import build_windows, read_truth
 
 BEHAVIOURS = ("peck", "doze", "soar")
 """A made-up ethogram of three behaviours."""
@@ -194,7 +194,7 @@ def test_a_split_that_was_edited_is_kept(
     path, out = tmp_path / "one.json", tmp_path / "set"
     write_via(path, VIDEOS, BEHAVIOURS, boxes())
     assert run(capsys, [path], archive, out, ethogram)[0] == 0
-    assert "edited by hand" not in run(capsys, [path], archive, out, ethogram)[1]
+    assert "as the search wrote it" not in run(capsys, [path], archive, out, ethogram)[1]
     found = read_split(out)
     assert found is not None
     other = {"train": "validation", "validation": "test", "test": "train"}
@@ -203,14 +203,22 @@ def test_a_split_that_was_edited_is_kept(
     del chosen[left_out]
     write_split(out / "split.csv", chosen, {})
     _, text, _ = run(capsys, [path], archive, out, ethogram)
-    assert f"note: {out / 'split.csv'} was edited by hand and is kept; delete it" in text
+    assert f"note: {out / 'split.csv'} is not as the search wrote it and is kept; delete it" in text
     assert "note: 1 videos that it did not name are in the training part" in text
+    assert read_split(out) == {**chosen, left_out: "train"}
+    # A video that is missing once, as where its annotator's file is damaged, comes back to its part.
+    absent = f"reserve/{VIDEOS[0]}"
+    write_via(path, VIDEOS, BEHAVIOURS, {k: v for k, v in boxes().items() if not k.startswith("1_")})
+    run(capsys, [path], archive, out, ethogram)
+    assert absent not in (read_split(out) or {absent: ""})
+    write_via(path, VIDEOS, BEHAVIOURS, boxes())
+    run(capsys, [path], archive, out, ethogram)
     assert read_split(out) == {**chosen, left_out: "train"}
     (out / "split.csv").write_text("video_id,part\nreserve/cam0/x.mp4,exam\n")
     status, _, said = run(capsys, [path], archive, out, ethogram)
     assert (status, "part 'exam' of reserve/cam0/x.mp4" in said) == (1, True)
     (out / "split.csv").unlink()
-    assert "edited by hand" not in run(capsys, [path], archive, out, ethogram)[1]
+    assert "as the search wrote it" not in run(capsys, [path], archive, out, ethogram)[1]
     assert read_split(out) == found
 
 
@@ -231,6 +239,25 @@ def test_a_video_of_others_alone_is_in_the_training_part(
     assert part_of is not None
     assert part_of["reserve/cam0/deer.mp4"] == "train"
     assert len(part_of) == 11
+
+
+def test_an_individual_of_unknown_behaviour_is_no_empty_place(
+    archive: Path, ethogram: Path, tmp_path: Path, write_via: WriteVia, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = boxes()
+    place = ("1", [0.4], [2, 60, 50, 30, 30], {"1": "9", "2": "C"})  # beside A and B, with a label of its own
+    alone = ("1", [1.0], [2, 60, 50, 30, 30], {"2": "C"})
+    path = write_via(tmp_path / "one.json", VIDEOS, BEHAVIOURS, metadata | {"1_C": place, "1_D": alone})
+    status, text, _ = run(capsys, [path], archive, tmp_path / "set", ethogram)
+    assert status == 3
+    assert "note: 1 boxes have no behaviour, or several: they teach none" in text
+    assert "40 boxes in 10 videos" in text
+    moments = read_truth(tmp_path / "set" / "truth")[f"reserve/{VIDEOS[0]}"]
+    assert [[box.learnable for box in found] for found in moments.values()] == [
+        [True, True, False],
+        [True],
+        [True],
+    ]
 
 
 def test_the_defects_are_a_table_for_people(

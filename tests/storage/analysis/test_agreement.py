@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from storage.analysis.agreement import annotator_agreement, cohen_kappa
-from storage.analysis.consensus import merge_annotators
+from storage.analysis.consensus import merge_annotators, one_look
 from storage.formats.annotations import Annotation, Box
 
 HZ = 15.0
@@ -110,3 +110,55 @@ def test_within_one_moment_an_individual_counts_once_and_birds_side_by_side_stay
     assert merge_annotators([far, near], HZ).annotations == (near,)
     assert set(merge_annotators(unnamed, HZ).annotations) == set(unnamed)
     assert len(merge_annotators([near, replace(near, time_s=1.1)], HZ).annotations) == 2
+
+
+def test_one_behaviour_counts_more_than_two_whoever_comes_first() -> None:
+    unsure = replace(seen("wang", LEFT), behaviours=("peck", "fly"))
+    mute = replace(seen("zhao", LEFT), behaviours=())
+    merged = merge_annotators([unsure, mute, seen("li", LEFT, "fly")], HZ)
+    assert [one.behaviours for one in merged.annotations] == [("fly",)]
+    assert merged.outvoted == 1
+    assert [one.behaviours for one in merge_annotators([mute], HZ).annotations] == [()]
+
+
+def test_names_of_individuals_are_each_annotators_own() -> None:
+    """One calls the left bird 1 and the right one 2, the other the other way round; the third draws another."""
+    far = (0.0, 0.6, 0.4, 1.0)
+    drawn = [
+        seen("wang", LEFT, individual="1"),
+        seen("wang", RIGHT, individual="2"),
+        seen("li", LEFT, individual="2"),
+        seen("li", RIGHT, individual="1"),
+        seen("li", LEFT, individual="2", time_s=2.0),  # wang did not look here
+        seen("li", RIGHT, individual="1", time_s=2.0),
+        seen("li", far, individual="3", time_s=2.0),
+        seen("zhao", far, individual="1", time_s=3.0),  # nothing says which of the birds that is
+    ]
+    merged = merge_annotators(drawn, HZ).annotations
+    assert [(one.time_s, one.xyxy, one.individual) for one in merged] == [
+        (1.0, LEFT, "1"),
+        (1.0, RIGHT, "2"),
+        (2.0, LEFT, "1"),
+        (2.0, RIGHT, "2"),
+        (2.0, far, "3"),
+        (3.0, far, "zhao:1"),
+    ]
+
+
+def test_one_name_is_one_box_at_a_moment() -> None:
+    drawn = [
+        seen("wang", LEFT, individual="1"),
+        seen("li", LEFT, individual="7"),
+        seen("wang", LEFT, individual="1", time_s=2.0),
+        seen("li", RIGHT, individual="7", time_s=2.0),  # which is wang's 1 by the boxes before
+    ]
+    merged = merge_annotators(drawn, HZ).annotations
+    assert [one.individual for one in merged] == ["1", "1", ""]
+
+
+def test_boxes_without_a_name_count_once_where_they_lie_more_densely_than_moments() -> None:
+    dense = [seen("wang", box, time_s=time_s) for time_s in (0.99, 1.0, 1.02) for box in (LEFT, RIGHT)]
+    beside = seen("wang", (0.0, 0.6, 0.4, 1.0), time_s=1.01)
+    looks = one_look([*dense, beside], HZ)
+    assert sorted((one.time_s, one.xyxy) for one in looks) == [(1.0, LEFT), (1.0, RIGHT), (1.01, beside.xyxy)]
+    assert one_look(looks, HZ) == looks

@@ -204,13 +204,17 @@ def test_a_bad_line_does_not_cost_the_others(tmp_path: Path) -> None:
         ("line 5", "box outside the frame", "0.1, 0.2, 1.3, 0.4"),
         ("line 6", "unknown label", "label id 9"),
         ("line 7", "time beyond the video", "1001 s"),
-        ("line 8", "duplicate id", "7"),
         ("line 11", "unknown motion", "running"),
+        ("line 8", "duplicate id", "7"),
     ]
     assert result.annotations[0] == Annotation(
         "li", "site/v.mp4", 902.0, (0.1, 0.2, 0.3, 0.4), ("walk", "fly"), True, "7", 0.25, 0.9
     )
-    assert [(one.time_s, one.dynamic) for one in result.annotations[1:]] == [(905.0, None), (906.0, None)]
+    assert [(one.time_s, one.behaviours, one.dynamic) for one in result.annotations[1:]] == [
+        (904.0, (), None),
+        (905.0, ("walk",), None),
+        (906.0, ("walk",), None),
+    ]
 
 
 def test_annotations_of_a_video_that_is_not_there_are_one_defect(tmp_path: Path) -> None:

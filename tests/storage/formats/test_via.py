@@ -70,6 +70,8 @@ def test_a_segment_speaks_for_the_boxes_of_its_individual(tmp_path: Path, write_
     assert [(one.time_s, one.behaviours, one.dynamic) for one in result.annotations] == [
         (2.0, ("fly",), True),
         (1.2, ("peck",), True),
+        (2.1, (), None),
+        (1.5, (), None),
     ]
     assert [(one.place, one.kind) for one in result.defects] == [
         ('metadata["1_idle"]', "segment without a box"),
@@ -105,7 +107,9 @@ def test_a_defect_is_named_and_the_rest_used(
     (defect,) = result.defects
     assert (defect.kind, defect.value) == (kind, value)
     assert (defect.file, defect.place) == (str(path), f'metadata["1_bad"]{place}')
-    assert [one.xyxy for one in result.annotations] == [(0.5, 0.0, 1.0, 0.5)]
+    assert [one.xyxy for one in result.annotations if one.behaviours] == [(0.5, 0.0, 1.0, 0.5)]
+    # Where it is stays known where only what it does is not.
+    assert len(result.annotations) == 1 + (kind in ("unknown label", "no label"))
 
 
 @pytest.mark.parametrize(
@@ -151,6 +155,53 @@ def test_one_individual_twice_at_a_moment_and_one_key_twice(tmp_path: Path, writ
         ("duplicate id", "A", 'metadata["1_b"]'),
     ]
     assert [one.xyxy[0] for one in result.annotations] == [0.0]
+
+
+def test_of_two_boxes_of_one_individual_the_one_that_can_be_used_is(
+    tmp_path: Path, write_via: WriteVia
+) -> None:
+    first = {
+        "1_mute": ("1", [1.0], [2, 0, 0, 50, 50], {"2": "A"}),
+        "1_out": ("1", [2.0], [2, 180, 0, 50, 50], {"1": "0", "2": "A"}),
+    }
+    again = {
+        "1_a": ("1", [1.0], [2, 0, 0, 60, 50], {"1": "0", "2": "A"}),
+        "1_b": ("1", [2.0], [2, 100, 0, 60, 50], {"1": "0", "2": "A"}),
+    }
+    result = imported(write_via(tmp_path / "p.json", ["one.mp4"], BEHAVIOURS, first | again))
+    assert [one.xyxy for one in result.annotations] == [(0.0, 0.0, 0.3, 0.5), (0.5, 0.0, 0.8, 0.5)]
+    assert [(one.kind, one.place) for one in result.defects] == [
+        ("no label", 'metadata["1_mute"]'),
+        ("box outside the frame", 'metadata["1_out"]'),
+        ("duplicate id", 'metadata["1_mute"]'),
+    ]
+
+
+def test_a_player_goes_on_until_the_last_sound(tmp_path: Path, write_via: WriteVia) -> None:
+    metadata = {
+        "1_s": ("1", [3.0, 4.15], [], {"4": "2", "2": "A"}),
+        "1_a": ("1", [4.1], [2, 0, 0, 50, 50], {"2": "A"}),
+    }
+    result = imported(write_via(tmp_path / "p.json", ["one.mp4"], BEHAVIOURS, metadata))
+    assert result.defects == ()
+    assert [(one.time_s, one.behaviours) for one in result.annotations] == [(4.0, ("fly",))]
+
+
+def test_pixels_and_times_are_those_of_the_browser(tmp_path: Path, write_via: WriteVia) -> None:
+    """It makes 720x480 with pixels of 8:9 720x540, and its clock runs from where the sound begins."""
+    facts = VideoFacts("v.mp4", 640, 480, 25.0, 4.0, 3.96, player_scale=720 / 640, player_start_s=0.8)
+    metadata = {
+        "1_a": ("1", [1.8], [2, 360, 270, 360, 270], {"1": "0"}),
+        "1_b": ("1", [0.5], [2, 0, 0, 72, 54], {"1": "0"}),
+        "1_c": ("1", [2.0], [2, 700, 0, 40, 54], {"1": "0"}),
+    }
+    written = read_via(write_via(tmp_path / "p.json", ["one.mp4"], BEHAVIOURS, metadata), "wang")
+    result = import_annotations(written, {"one.mp4": facts}, BEHAVIOURS)
+    last, first = result.annotations
+    assert (last.time_s, last.xyxy) == (pytest.approx(1.0), pytest.approx((0.5, 0.5, 1.0, 1.0)))
+    assert (first.time_s, first.xyxy) == (0.0, pytest.approx((0.0, 0.0, 0.1, 0.1)))
+    (outside,) = result.defects
+    assert "within 720x540 pixels" in outside.message
 
 
 def test_a_project_that_is_none(tmp_path: Path, write_via: WriteVia) -> None:

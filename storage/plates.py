@@ -24,11 +24,13 @@ class PlateRecord:
     """RGB, shape ``(H, W, 3)``."""
     noise: NDArray[np.float32]
     """Robust standard deviation of the grey level, shape ``(H, W)``."""
+    made_of: str = ""
+    """Digest of the recordings that it was made of."""
 
 
 def plates_to_bytes(plates: Sequence[PlateRecord]) -> bytes:
     """The object's bytes; equal plates give equal bytes."""
-    index = json.dumps([[plate.plate_id, plate.regime] for plate in plates])
+    index = json.dumps([[plate.plate_id, plate.regime, plate.made_of] for plate in plates])
     arrays: dict[str, NDArray[np.generic]] = {"index": np.frombuffer(index.encode(), np.uint8)}
     for number, plate in enumerate(plates):
         arrays[f"pixels_{number}"] = plate.pixels
@@ -52,8 +54,8 @@ def plates_from_bytes(data: bytes, name: str) -> tuple[PlateRecord, ...]:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             index = json.loads(arrays["index"].tobytes())
             return tuple(
-                PlateRecord(plate_id, regime, arrays[f"pixels_{number}"], arrays[f"noise_{number}"])
-                for number, (plate_id, regime) in enumerate(index)
+                PlateRecord(plate_id, regime, arrays[f"pixels_{number}"], arrays[f"noise_{number}"], *made_of)
+                for number, (plate_id, regime, *made_of) in enumerate(index)
             )
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise CorruptObjectError(f"{name}: holds no background plates: {error}") from error

@@ -13,7 +13,14 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from storage.analysis.budget import STATES, budget_keys, cut_at_local_hours, time_budget
+from storage.analysis.budget import (
+    STATES,
+    budget_keys,
+    cut_at_local_hours,
+    of_subjects,
+    time_budget,
+)
+from storage.analysis.individuals import one_row_each
 from storage.analysis.localtime import LOCAL_TIME_TYPE, local_clock
 from storage.catalog import StorePin, read_pin
 from storage.errors import ObjectReadError, QueryError, StoreNotFoundError
@@ -113,14 +120,20 @@ class Store:
             camera: of these cameras.
             others: also show what moved and was not of the ethogram's taxon.
         """
-        condition = None if others else pc.field("kind") == "subject"
-        return self._timed("individuals", "first_seen", selection(site, camera, date), condition)
+        chosen = selection(site, camera, date)
+        rows = self._read("individuals", chosen.with_days_before().with_day_after())
+        found = self._of_dates(one_row_each(rows), "first_seen", chosen)
+        return found if others else found[found["kind"] == "subject"].reset_index(drop=True)
 
     def effort(
         self, site: NameFilter = None, date: DateFilter = None, camera: NameFilter = None
     ) -> pd.DataFrame:
         """Minutes recorded, readable, surveyed, decoded and scored, one row per camera and local hour."""
-        return self._timed("effort", "hour_start", selection(site, camera, date), None)
+        rows = self._timed("effort", "hour_start", selection(site, camera, date), None)
+        # The hour after midnight has a row of each of the days of which recordings touch it.
+        measures = {name: "sum" for name in rows if str(name).endswith("_min")} | {"max_individuals": "max"}
+        keys = [name for name in rows if name not in measures]
+        return rows.groupby(keys, as_index=False, sort=False).agg(measures)[list(rows)]
 
     def videos(
         self, site: NameFilter = None, date: DateFilter = None, camera: NameFilter = None
@@ -191,8 +204,9 @@ class Store:
         keys = budget_keys(by)
         chosen, individuals = selection(site, camera, date), names_of(individual)
         condition = None if individuals is None else pc.field("individual_id").isin(sorted(individuals))
-        stored = [key for key in keys if key in ("camera", "individual_id")]
-        events = self._read("events", chosen.with_evening_before(), condition, [*_BUDGET_COLUMNS, *stored])
+        stored = ["camera"] if "camera" in keys else []
+        columns = [*_BUDGET_COLUMNS, "individual_id", "date", *stored]
+        events = of_subjects(self._read("events", chosen.with_days_before(), condition, columns))
         pin = self._pin()
         if date is not None or "date" in keys or "hour" in keys:
             events = _within(cut_at_local_hours(events, pin.zones), chosen)
@@ -204,7 +218,8 @@ class Store:
         The tables are ``events``, ``individuals``, ``effort``, ``videos``, ``tracks`` and ``detections``.
 
         ``site`` and ``date`` are columns of each; here ``date`` is always that of the camera-day: the local
-        date on which its recordings start.
+        date on which its recordings start. An individual that was there at midnight has a row of each of two
+        camera-days, so join by ``individual_id``, ``site`` and ``date``.
 
         Raises:
             QueryError: DuckDB does not understand the query.
@@ -277,7 +292,9 @@ class Store:
 
     def _timed(self, table: str, time_column: str, chosen: Selection, condition: Any) -> pd.DataFrame:
         """Rows by the local date of one of their times, in the order of that time."""
-        frame = self._read(table, chosen.with_evening_before(), condition)
+        return self._of_dates(self._read(table, chosen.with_days_before(), condition), time_column, chosen)
+
+    def _of_dates(self, frame: pd.DataFrame, time_column: str, chosen: Selection) -> pd.DataFrame:
         clock = local_clock(frame[time_column], frame["site"], self._pin().zones)
         frame = _within(frame.assign(date=clock.dt.normalize()), chosen)
         return frame.sort_values(["site", "camera", time_column], kind="stable", ignore_index=True)

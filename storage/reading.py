@@ -48,10 +48,16 @@ class Selection:
             and self.first <= day.date <= self.last
         )
 
-    def with_evening_before(self) -> Selection:
-        """The same and the day before: a recording that starts before midnight has events after it."""
-        first = self.first if self.first == dt.date.min else self.first - _ONE_DAY
+    def with_days_before(self) -> Selection:
+        """The same and two days before: a recording that starts before midnight has events after it, and lasts for
+        up to 48 hours."""
+        first = self.first if self.first <= dt.date.min + 2 * _ONE_DAY else self.first - 2 * _ONE_DAY
         return Selection(self.sites, self.cameras, first, self.last)
+
+    def with_day_after(self) -> Selection:
+        """The same and the day after, to which individuals are carried over midnight."""
+        last = self.last if self.last == dt.date.max else self.last + _ONE_DAY
+        return Selection(self.sites, self.cameras, self.first, last)
 
 
 def selection(site: NameFilter, camera: NameFilter, date: DateFilter) -> Selection:

@@ -109,12 +109,20 @@ def list_archive(root: str) -> list[ArchiveFile]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_warn):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
             if (Path(parent) / name).is_symlink():
                 log.warning("%s/%s is a link to a folder and is not followed", parent, name)
         yield from (Path(parent) / name for name in names if not name.startswith("."))
+
+
+def _warn(error: OSError) -> None:
+    log.warning(
+        "%s cannot be listed (%s): this run does not see what is in it; what is stored of it stays",
+        error.filename,
+        error.strerror,
+    )
 
 
 def _archive_file(folder: Path, path: Path) -> ArchiveFile | None:
@@ -126,7 +134,7 @@ def _archive_file(folder: Path, path: Path) -> ArchiveFile | None:
     if is_link and path.resolve().is_relative_to(folder) and path.exists():
         return None
     is_openable = path.is_file() and not is_link
-    if suffix not in VIDEO_SUFFIXES and not (is_openable and looks_like_video(path)):
+    if suffix not in VIDEO_SUFFIXES and not (is_openable and _is_video(path)):
         return None
     try:
         status = path.lstat()
@@ -144,6 +152,14 @@ def _archive_file(folder: Path, path: Path) -> ArchiveFile | None:
         fingerprint=fingerprint,
         file_time=dt.datetime.fromtimestamp(status.st_mtime, dt.UTC),
     )
+
+
+def _is_video(path: Path) -> bool:
+    """Whether a file of an unknown suffix is a video; one that cannot be opened, or is gone, is taken for none."""
+    try:
+        return looks_like_video(path)
+    except OSError:
+        return False
 
 
 def _as_text(name: str) -> str:

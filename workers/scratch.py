@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -26,7 +27,11 @@ from workers.messages import ArchiveFile
 
 POLL_S: Final = 0.2
 """Pause before looking again whether there is room, or whether another process has fetched the file."""
+SCRATCH_FOLDER: Final = "aviaflow-scratch"
+"""Made in the folder that a person names for copies."""
 _PART: Final = ".part"
+_COPY: Final = re.compile(r"[0-9a-f]{16}-[0-9a-z]+-\d+(\..*)?")
+"""Video, fingerprint and size, as `_copy_of` names a copy."""
 _ROOM: Final = "room.lock"
 
 Fetch = Callable[[ArchiveFile, Path], None]
@@ -42,7 +47,7 @@ class Scratch:
 
 def default_folder() -> Path:
     """A folder of this user in the system's place for temporary files."""
-    return Path(tempfile.gettempdir()) / f"aviaflow-scratch-{os.getuid()}"
+    return Path(tempfile.gettempdir()) / f"{SCRATCH_FOLDER}-{os.getuid()}"
 
 
 def is_remote(file: ArchiveFile) -> bool:
@@ -236,4 +241,5 @@ def _reserved(copy: Path) -> int:
 
 
 def _copies(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.name != _ROOM]
+    """What was fetched into the folder, finished or not; whatever else lies there is not ours."""
+    return [path for path in folder.iterdir() if _COPY.fullmatch(path.name)]

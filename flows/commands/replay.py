@@ -32,7 +32,10 @@ def add_replay(commands: Any) -> None:
     parser.add_argument("--store", required=True, metavar="STORE")
     parser.add_argument("--archive", metavar="ARCHIVE", help="the videos; track and segment need none")
     parser.add_argument(
-        "--videos", type=positive_int, metavar="N", help="only so many videos, by their paths"
+        "--videos",
+        type=positive_int,
+        metavar="N",
+        help="only so many videos, by their paths; track and segment take all",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML, the one of the run")
     json_option(parser)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from flows.commands.shared import (
     print_result,
     wait_option,
 )
+from flows.errors import SettingsError
 
 
 def add_run(commands: Any) -> None:
@@ -45,6 +47,8 @@ def call_run(arguments: argparse.Namespace) -> int:
         planned = dry_run(arguments.archive, arguments.out, settings, reprocess=arguments.reprocess)
         print_result(planned, describe_plan(planned), arguments.json)
         return EXIT_DONE
+    if arguments.metrics:
+        _check_writable(arguments.metrics)
     summary = run_archive(
         arguments.archive,
         arguments.out,
@@ -60,6 +64,14 @@ def call_run(arguments: argparse.Namespace) -> int:
     print_result(summary, describe_run(summary), arguments.json)
     quarantined = any(video["status"] == "quarantined" for video in summary["videos"])
     return EXIT_QUARANTINED if quarantined else EXIT_DONE
+
+
+def _check_writable(path: Path) -> None:
+    """Raise :class:`SettingsError` where a file cannot be written, before a night is spent."""
+    if not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise SettingsError(
+            f"--metrics {path}: no file can be written there; name one in a folder that is yours"
+        )
 
 
 def add_schedule(commands: Any) -> None:

@@ -16,12 +16,12 @@ from model.engines.choice import EngineSpec, check_engine
 from model.errors import ModelError, how_to_install
 from model.ethogram import Ethogram
 from model.refiner import RefinerInfo, embedded_refiner, load_refiner
-from storage.catalog import Catalog, StorePin, check_pin
+from storage.catalog import Catalog, StorePin, check_pin, read_pin
 from storage.filesystem import open_filesystem
 from workers.archive import list_archive
 from workers.detectors import DetectorSpec
 from workers.score import ScorerSpec
-from workers.scratch import Scratch, default_folder
+from workers.scratch import SCRATCH_FOLDER, Scratch, default_folder
 from workers.stitch import StitchSettings
 from workers.track import TrackSettings
 
@@ -53,16 +53,21 @@ class RunContext:
         return "; ".join(parts)
 
     def pin(self, sites: Iterable[str] = ()) -> StorePin:
-        """What a store that this run writes to holds to, with these sites beside the one of the settings."""
+        """What a store that this run writes to holds to, of the sites that its archive has recordings of."""
         archive = self.settings.archive
-        zones = dict.fromkeys((archive.site, *sites), archive.zone)
-        return StorePin(self.ethogram.names, archive.path_pattern, zones)
+        return StorePin(self.ethogram.names, archive.path_pattern, dict.fromkeys(sites, archive.zone))
+
+    def zone_of(self, site: str) -> str:
+        """Time zone of a site: the one that the store holds to, which another archive may have brought."""
+        pinned = read_pin(self.catalog.fs)
+        return (pinned.zones if pinned else {}).get(site, self.settings.archive.zone)
 
     @property
     def scratch(self) -> Scratch:
         """Where videos that lie on S3 are fetched to."""
         archive = self.settings.archive
-        return Scratch((archive.scratch or default_folder()).absolute(), int(archive.scratch_gib * 2**30))
+        folder = default_folder() if archive.scratch is None else archive.scratch / SCRATCH_FOLDER
+        return Scratch(folder.absolute(), int(archive.scratch_gib * 2**30))
 
     def scorer_spec(self, cpus: int) -> ScorerSpec:
         """What the inference actors are built from, on a machine with this many processors."""

@@ -21,12 +21,13 @@ from flows.nightly.plan import (
     look_up,
     plan_days,
     quarantined_record,
+    sites_of,
     stored_day,
 )
 from flows.nightly.pool import RunActors
 from flows.nightly.progress import Progress
 from flows.nightly.stages import StageClock, Work
-from flows.nightly.surveying import survey_day
+from flows.nightly.surveying import detection_inputs, survey_day
 from flows.quiet import notice
 from storage.catalog import check_pin, pin_or_check, video_details, video_of
 from storage.layout import CameraDay
@@ -36,6 +37,7 @@ from storage.records import VideoRecord
 from workers.decode import frame_size
 from workers.derive import DeriveJob
 from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError
+from workers.fingerprint import UNREADABLE
 from workers.messages import (
     MIN_BEHAVIOUR_FPS,
     ArchiveFile,
@@ -138,14 +140,14 @@ class Night:
             plans = plan_days(
                 self.lookup, context.catalog, context.digests, archive, self.reprocess, self._probe_files
             )
-        check_pin(context.catalog.fs, context.pin(plan.day.site for plan in plans))
+        check_pin(context.catalog.fs, context.pin(sites_of(plans)))
         return plans
 
     def begin(self, plans: Sequence[DayPlan]) -> None:
         """Begin the store, if it is new, and the progress bar; say what stored objects cannot be used."""
         if self.lookup.damaged:
             notice(describe_damaged(self.lookup.damaged))
-        pin_or_check(self.context.catalog.fs, self.context.pin(plan.day.site for plan in plans))
+        pin_or_check(self.context.catalog.fs, self.context.pin(sites_of(plans)))
         self.days_to_score = sum(1 for plan in plans if plan.to_score)
         if self.days_to_score:
             self._actors.start(self._cpus)
@@ -194,7 +196,8 @@ class Night:
         catalog = self.context.catalog
         bad = {video.video_id: video for video in (*plan.quarantined, *self._failed.get(plan.day, ()))}
         for video_id, footer in catalog.finished_detections(plan.day).items():
-            is_replaced = video_id in bad and bad[video_id].fingerprint != video_of(footer).fingerprint
+            own = video_of(footer).fingerprint
+            is_replaced = video_id in bad and bad[video_id].fingerprint not in (own, UNREADABLE)
             if video_id in plan.misplaced or is_replaced:
                 catalog.delete_detections(plan.day, video_id)
             else:
@@ -291,7 +294,7 @@ class Night:
         record = video_record(recording, day.camera, frames, scored.decoder, presence)
         footer = Footer(
             table="detections",
-            inputs=f"{recording.file.fingerprint}/{','.join(plate.plate_id for plate in survey.plates)}",
+            inputs=detection_inputs(recording.file.fingerprint, survey.plates),
             model_digest=context.digests.model,
             config_digest=context.digests.detections,
             behaviours=context.ethogram.names,
@@ -340,7 +343,7 @@ def derive_job(
         quarantined=quarantined,
         ethogram=context.ethogram,
         tracking=context.tracking,
-        zone=context.settings.archive.zone,
+        zone=context.zone_of(day.site),
         config_digest=context.digests.events,
         refiner=context.refiner,
         details=details,

@@ -124,7 +124,7 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         file
         for file in files
         if file.video_id not in stored
-        or stored[file.video_id][1].fingerprint != file.fingerprint
+        or _is_changed(file, stored[file.video_id][1])
         or len(places[file.video_id]) > 1
         or 0 < tried.get(file.video_id, 0) < MOST_RUNS
         or (reprocess and (file.video_id in outdated or stored[file.video_id][1].status != "done"))
@@ -142,6 +142,13 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         damaged=tuple(reason for _, reason in sorted(catalog.damaged.items())),
         outdated=len(outdated & {file.video_id for file in files}),
     )
+
+
+def _is_changed(file: ArchiveFile, stored: VideoRecord) -> bool:
+    """Whether a file has other content than what was stored of it; of one that cannot be opened nothing is known."""
+    if file.fingerprint == UNREADABLE and stored.status == "done":
+        return False
+    return stored.fingerprint != file.fingerprint
 
 
 def _renamed(
@@ -248,6 +255,11 @@ def _plan_day(
     )
 
 
+def sites_of(plans: Iterable[DayPlan]) -> list[str]:
+    """Sites of which the archive has files, and not only the store has results to be derived anew."""
+    return sorted({plan.day.site for plan in plans if plan.surveyed_with or plan.quarantined})
+
+
 def quarantined_record(
     file: ArchiveFile,
     reason: str,
@@ -289,7 +301,7 @@ def is_done(recording: Recording, footers: Mapping[str, Footer], digests: Digest
 def _has_result(file: ArchiveFile, lookup: Lookup) -> bool:
     """Whether the same content was read before: what cannot be read today does not take that away."""
     _, video = lookup.stored.get(file.video_id, (None, None))
-    return video is not None and video.status == "done" and video.fingerprint == file.fingerprint
+    return video is not None and video.status == "done" and not _is_changed(file, video)
 
 
 def _misplaced(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from zoneinfo import ZoneInfo
 
 from flows.errors import ScheduleError
 from flows.nightly.server import prefect_server
@@ -37,9 +38,13 @@ def serve_nightly(
         reprocess: also redo videos made with another model or settings.
 
     Raises:
-        ScheduleError: the cron is not understood.
+        ScheduleError: the cron, or its time zone, is not understood.
         PrefectServerError: no Prefect server could be started.
     """
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise ScheduleError(f"{zone!r} is no IANA time zone, as Asia/Shanghai is one") from error
     quiet_prefect()
     with _sigterm_as_interrupt(), prefect_server() as api:
         # Read at import: the address must be set before.
@@ -53,6 +58,11 @@ def serve_nightly(
             raise ScheduleError(f"cron {cron!r} in {zone}: {error}") from error
         # Prefect's own handler of SIGTERM ends what it should, but leaves a coroutine behind.
         warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
+        if zone != settings.archive.zone:
+            notice(
+                f"the cron runs in {zone}, but dates and hours of the results are those of {settings.archive.zone}: "
+                "name the site's zone as archive.zone in --config"
+            )
         notice(f"serving nightly runs of {archive} into {out} at {cron!r} ({zone})\nPrefect API {api}")
         nightly.serve(
             name="aviaflow-nightly",

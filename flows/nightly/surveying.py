@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from flows.nightly.context import RunContext
 from flows.nightly.plan import DayPlan
 from flows.nightly.stages import StageClock, Work
+from flows.settings import digest
+from storage.parquet import Footer
 from storage.plates import PlateRecord
 from workers.errors import ProcessEndedError
 from workers.messages import Plate, Presence, Recording, Survey
@@ -16,7 +19,7 @@ from workers.scratch import Scratch
 def survey_day(
     context: RunContext, clock: StageClock, plan: DayPlan, todo: list[Recording], size: tuple[int, int]
 ) -> Survey:
-    """When something is there, by the stored plates, or by new ones, which are stored first."""
+    """When something is there, by the plates of this camera-day's recordings, which are stored first."""
     import ray
 
     from workers.actors import survey_recording
@@ -47,19 +50,38 @@ def survey_day(
 
 
 def _plates(context: RunContext, plan: DayPlan, size: tuple[int, int]) -> tuple[Plate, ...]:
-    """The stored plates, or new ones from the whole camera-day; a recording that ends a process is left out."""
+    """The stored plates of these recordings, or new ones; a recording that ends a process is left out.
+
+    With a recording that came later the empty scene is another one: of a first hour at night it is that of the night.
+    The plates with which stored detections were made stay beside the new ones.
+    """
     catalog = context.catalog
-    stored = catalog.read_plates(plan.day)
-    if stored is not None and all(plate.noise.shape == size for plate in stored):
-        return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in stored)
+    made_of = digest(sorted(recording.file.fingerprint for recording in plan.surveyed_with))
+    stored = catalog.read_plates(plan.day) or ()
+    fitting = [plate for plate in stored if plate.made_of == made_of and plate.noise.shape == size]
+    if fitting:
+        return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in fitting)
     plates: tuple[Plate, ...] = ()
     try:
         plates = _new_plates(context.scratch, str(plan.day), list(plan.surveyed_with), size)
     except ProcessEndedError:
         sound = [recording for recording in plan.surveyed_with if _is_sound(context.scratch, recording, size)]
         plates = _new_plates(context.scratch, str(plan.day), sound, size)
-    catalog.write_plates(plan.day, [PlateRecord(p.plate_id, p.regime, p.pixels, p.noise) for p in plates])
+    new = {p.plate_id: PlateRecord(p.plate_id, p.regime, p.pixels, p.noise, made_of) for p in plates}
+    used = {name for footer in catalog.finished_detections(plan.day).values() for name in plates_used(footer)}
+    kept = [plate for plate in stored if plate.plate_id in used - new.keys()]
+    catalog.write_plates(plan.day, [*kept, *new.values()])
     return plates
+
+
+def detection_inputs(fingerprint: str, plates: Iterable[Plate]) -> str:
+    """What a video's detections were made of, as their footer has it."""
+    return f"{fingerprint}/{','.join(plate.plate_id for plate in plates)}"
+
+
+def plates_used(footer: Footer) -> list[str]:
+    """The plates that a video's detections were made with."""
+    return footer.inputs.partition("/")[2].split(",")
 
 
 def _new_plates(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flows.nightly.recompute import derive_jobs
 from flows.replay.result import Differences, StageReplay
 from flows.settings import Settings
+from storage.layout import CAMERA_DAY_TABLES
 from workers.derive import camera_day_tables
 
 _ROWS = {"track": "tracks", "segment": "events"}
@@ -26,8 +27,8 @@ def replay_tables(out: str, settings: Settings, stages: Sequence[str]) -> list[S
     catalog, jobs = derive_jobs(out, settings)
     found = {stage: Differences() for stage in stages}
     for day in catalog.camera_days():
-        if not catalog.camera_day_footers(day):
-            continue
+        if len(catalog.camera_day_footers(day)) < len(CAMERA_DAY_TABLES):
+            continue  # a run that was killed left it unfinished, and the next one finishes it
         started = time.perf_counter()
         tables, _ = camera_day_tables(jobs(day), catalog)
         busy_s = time.perf_counter() - started

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.nightly.context import RunContext
+from flows.nightly.surveying import plates_used
 from flows.replay.result import Differences, StageReplay
 from storage.catalog import video_of
 from storage.layout import CameraDay
@@ -270,8 +271,9 @@ def _size(context: RunContext, video: StoredVideo, recording: Recording) -> tupl
 
 
 def _plates(context: RunContext, video: StoredVideo) -> tuple[Plate, ...]:
-    stored = context.catalog.read_plates(video.day) or ()
-    return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in stored)
+    stored = {plate.plate_id: plate for plate in context.catalog.read_plates(video.day) or ()}
+    used = [stored[name] for name in plates_used(video.footer) if name in stored]
+    return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in used)
 
 
 def _detections(context: RunContext, video: StoredVideo) -> DetectionColumns:

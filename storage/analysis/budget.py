@@ -85,6 +85,16 @@ def time_budget(
     return groups[[*keys, "behaviour", *_VALUE_TYPES]].astype(_VALUE_TYPES)
 
 
+def of_subjects(events: pd.DataFrame) -> pd.DataFrame:
+    """Without the individuals that are not of the taxon: where one was hidden is a row as of any other.
+
+    ``events`` have ``individual_id`` and, since each camera-day decides anew what an individual is, its ``date``.
+    """
+    keys = ["individual_id", "date"]
+    others = pd.MultiIndex.from_frame(events.loc[events["behaviour"] == OTHER, keys])
+    return events[~pd.MultiIndex.from_frame(events[keys]).isin(others)]
+
+
 def cut_at_local_hours(events: pd.DataFrame, zones: Mapping[str, str]) -> pd.DataFrame:
     """Bouts cut where the local clock strikes, so that each piece belongs to one hour of one date.
 

@@ -207,6 +207,12 @@ def test_a_question_in_sql_is_answered_as_a_table_and_as_json(
         (("query", "no-store-here", "SELECT 1"), "no-store-here"),
         (("events", "no-store-here"), "no-store-here"),
         (("simulate", "d", "--videos", "0"), "must be at least 1, got 0"),
+        (("run", ".", "--out", "store", "--metrics", "no/such/x.prom"), "--metrics no/such/x.prom: no file"),
+        (("run", ".", "--out", "store", "--metrics", "."), "--metrics .: no file can be written there"),
+        (
+            ("schedule", ".", "--out", "s", "--cron", "1 1 * * *", "--timezone", "Shanghai"),
+            "no IANA time zone",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(

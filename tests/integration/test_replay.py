@@ -51,3 +51,12 @@ def test_tables_need_no_videos(first_run: tuple[Path, dict[str, Any]], tmp_path:
     assert [(one.stage, one.different) for one in found] == [("track", 0), ("segment", 0)]
     with pytest.raises(SettingsError, match="infer need the videos: name them with --archive"):
         replay(["infer"], str(store), None, Settings())
+
+
+def test_a_camera_day_that_a_killed_run_left_unfinished_is_passed_over(
+    first_run: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(first_run[0], store)
+    shutil.rmtree(store / "events")
+    assert [stage.items for stage in replay(["track", "segment"], str(store), None, Settings())] == [0, 0]

@@ -14,10 +14,14 @@ import pandas as pd
 import pytest
 
 from flows.nightly.recompute import recompute_events
+from flows.nightly.surveying import plates_used
+from flows.replay.run import replay
 from flows.settings import Settings, load_settings
 from model.errors import EngineArtifactError
 from storage import Store
+from storage.catalog import Catalog
 from storage.errors import ObjectWriteError
+from storage.filesystem import open_filesystem
 
 Run = Callable[..., dict[str, Any]]
 Same = Callable[[Path, Path], None]
@@ -152,24 +156,30 @@ def test_a_video_whose_process_was_ended_is_tried_again_by_the_runs_after(
     assert run(reserve / "archive", store, patient)["camera_days"] == 0
 
 
-def test_a_late_video_uses_the_stored_plates_and_leaves_the_others_alone(
+def test_a_late_video_gets_plates_of_the_whole_day_and_leaves_the_others_alone(
     reserve: Path, tmp_path: Path, run: Run
 ) -> None:
+    """Of a first hour at night the empty scene is that of the night."""
     archive, store = tmp_path / "archive", tmp_path / "store"
     shutil.copytree(reserve / "archive", archive)
     late = sorted(archive.rglob("*.mp4"))[1]
     late.rename(tmp_path / "late.mp4")
     run(archive, store, Settings())
-    published = {
-        path: path.read_bytes()
-        for folder in ("detections", "plates")
-        for path in (store / folder).rglob("*.*")
-    }
+    published = {path: path.read_bytes() for path in (store / "detections").rglob("*.*")}
+    catalog = Catalog(open_filesystem(store))
+    (day,) = catalog.camera_days()
+    (before,) = (set(plates_used(footer)) for footer in catalog.finished_detections(day).values())
+    assert before == {plate.plate_id for plate in catalog.read_plates(day) or ()}
     (tmp_path / "late.mp4").rename(late)
     summary = run(archive, store, Settings())
     assert len(summary["videos"]) == 2
     assert {path: path.read_bytes() for path in published} == published
-    assert len(list((store / "detections").rglob("*.parquet"))) == 2
+    used = {video_id: plates_used(footer) for video_id, footer in catalog.finished_detections(day).items()}
+    (after,) = (set(plates) for plates in used.values() if set(plates) != before)
+    assert after.isdisjoint(before)
+    assert {plate.plate_id for plate in catalog.read_plates(day) or ()} == before | after
+    found = replay(["detect"], str(store), str(archive), Settings())
+    assert [(stage.different, stage.items > 0) for stage in found] == [(0, True)]
 
 
 def test_a_disk_that_is_full_in_the_middle_ends_the_run_and_the_next_one_finishes(

@@ -237,6 +237,7 @@ def test_plates_are_read_back(fs: StoreFilesystem, reserve: Any) -> None:
             regime,
             rng.integers(0, 256, (4 + number, 6, 3)).astype(np.uint8),
             rng.random((4 + number, 6), dtype=np.float32),
+            made_of="ab" * number,
         )
         for number, regime in enumerate(("day", "infrared-2"))
     ]
@@ -245,7 +246,8 @@ def test_plates_are_read_back(fs: StoreFilesystem, reserve: Any) -> None:
     first = fs.read_bytes(plates_path(reserve.north_1))
     back = catalog.read_plates(reserve.north_1)
     assert back is not None
-    assert [(plate.plate_id, plate.regime) for plate in back] == [("id0", "day"), ("id1", "infrared-2")]
+    told = [(plate.plate_id, plate.regime, plate.made_of) for plate in back]
+    assert told == [("id0", "day", ""), ("id1", "infrared-2", "ab")]
     for got, want in zip(back, plates, strict=True):
         np.testing.assert_array_equal(got.pixels, want.pixels)
         np.testing.assert_array_equal(got.noise, want.noise)

@@ -15,6 +15,7 @@ from storage.catalog import Catalog, StorePin, pin_or_check
 from storage.errors import CameraDayLeftOutWarning, ObjectLeftOutWarning, QueryError, StoreNotFoundError
 from storage.filesystem import LocalFilesystem, StoreFilesystem
 from storage.layout import detections_path, table_path, video_id_of
+from storage.reading import selection
 
 
 @pytest.fixture
@@ -99,6 +100,26 @@ def test_effort(store: Store) -> None:
     assert frame["max_individuals"].tolist() == [2, 1]
 
 
+def test_the_hour_after_midnight_is_one_row_of_two_camera_days(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording that goes on past midnight has the rest of it in the table of the day before."""
+    whole = store.effort(site="lake", date="2025-11-04")
+    parts = pd.concat([whole, whole.iloc[:1].assign(recorded_min=7.0, max_individuals=5)])
+    monkeypatch.setattr(Store, "_timed", lambda *_: parts)
+    merged = store.effort()
+    assert list(merged) == list(whole)
+    assert merged["hour_start"].tolist() == whole["hour_start"].tolist()
+    assert merged["recorded_min"].tolist() == [27.0, 30.0]
+    assert merged["max_individuals"].tolist() == [5, 1]
+
+
+def test_a_date_has_what_a_recording_of_two_days_before_leaves_in_it() -> None:
+    chosen = selection(None, None, "2025-11-04").with_days_before()
+    assert chosen.first == dt.date(2025, 11, 2)
+    assert selection(None, None, None).with_days_before().with_day_after() == selection(None, None, None)
+
+
 def test_videos_are_by_the_date_of_the_recording(store: Store) -> None:
     assert store.videos(date="2025-11-03", site="lake")["uri"].tolist() == ["lake/north/1.mp4", "x.txt"]
     assert store.videos(date="2025-11-04")["uri"].tolist() == ["lake/north/2.mp4"]
@@ -176,9 +197,9 @@ def test_sql_joins_filters_and_converts(store: Store) -> None:
     frame = store.sql(
         """
         SELECT individual_id, strftime(start_time AT TIME ZONE 'Asia/Shanghai', '%H:%M') AS clock
-        FROM events JOIN individuals USING (individual_id)
+        FROM events JOIN individuals USING (individual_id, site, date)
         WHERE kind = 'subject' AND behaviour = 'feeding' AND start_time > '2025-11-03 16:00+00'
-          AND events.date = '2025-11-03'
+          AND date = '2025-11-03'
         """
     )
     assert frame.values.tolist() == [["a", "00:06"]]

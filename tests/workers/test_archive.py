@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -244,3 +245,25 @@ def test_recordings_of_another_size_are_another_camera() -> None:
     )
     assert summary(days)[1] == ("north~2", "2024-05-17", ["110000"])
     assert "320x96" in days[1].note
+
+
+def test_what_cannot_be_opened_or_listed_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stray file of an unknown kind, one that is renamed while it is listed, a folder without permission."""
+    for name in ("a.mp4", "notes.bak", "b.mp4.part"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr("workers.archive.looks_like_video", refused)
+    assert [file.uri for file in list_archive(str(tmp_path))] == ["a.mp4"]
+
+    def walk(folder: Path, onerror: Callable[[OSError], None]) -> list[tuple[str, list[str], list[str]]]:
+        onerror(PermissionError(errno.EACCES, "Permission denied", str(folder / "cam7")))
+        return [(str(folder), [], ["a.mp4"])]
+
+    monkeypatch.setattr("workers.archive.os.walk", walk)
+    assert [file.uri for file in list_archive(str(tmp_path))] == ["a.mp4"]
+    assert f"{tmp_path / 'cam7'} cannot be listed (Permission denied)" in caplog.text
+
+
+def refused(path: Path) -> bool:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))

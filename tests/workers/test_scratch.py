@@ -90,6 +90,19 @@ def test_a_video_is_fetched_once_and_removed_when_done(scratch: Scratch, store: 
     assert copies(scratch) == []
 
 
+def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(
+    scratch: Scratch, store: Store
+) -> None:
+    (scratch.folder / "lost+found").mkdir(parents=True)
+    for name in ("notes.txt", "a-holiday-2024.mp4x", "backup-of-2025-11-03.tar"):
+        (scratch.folder / name).write_bytes(b"x" * 100)
+    with on_disk(listed("a.mp4"), scratch, store, never):
+        pass
+    assert clear(scratch) == 1
+    left = sorted(path.name for path in scratch.folder.iterdir())
+    assert left == ["a-holiday-2024.mp4x", "backup-of-2025-11-03.tar", "lost+found", "notes.txt", "room.lock"]
+
+
 def test_where_all_room_is_in_use_one_waits_for_the_others(scratch: Scratch, store: Store) -> None:
     waited: list[float] = []
     with ExitStack() as first:

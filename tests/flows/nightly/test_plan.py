@@ -25,6 +25,7 @@ from storage.filesystem import open_filesystem
 from storage.layout import CAMERA_DAY_TABLES, CameraDay, detections_path
 from storage.parquet import Footer
 from workers.archive import list_archive, place_recording
+from workers.fingerprint import UNREADABLE
 from workers.messages import ArchiveFile, Presence, Probe, Quarantined
 from workers.score import join_rows
 
@@ -125,6 +126,32 @@ def test_what_cannot_be_read_today_keeps_the_result_of_the_same_content(tmp_path
     )
     assert made[base].quarantined == ()
     assert [video.video_id for video in made[base].done] == [done.video_id]
+
+
+def test_a_file_that_cannot_be_opened_any_more_keeps_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was moved to an archive tier, or that its disk refuses: nothing is known of its content."""
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    base = CameraDay("marsh", "east", DAY)
+    done = write(archive, "marsh/east/east_20260301T100000Z.mp4", "done")
+    keep(catalog, base, done, probe(480))
+    closed = dataclasses.replace(done, fingerprint=UNREADABLE)
+    monkeypatch.setattr("flows.nightly.plan.list_archive", lambda _: [closed])
+    assert look_up(str(archive), catalog, DIGESTS, False).new == ()
+    late = write(archive, "marsh/east/east_20260301T110000Z.mp4", "late")
+    monkeypatch.setattr("flows.nightly.plan.list_archive", lambda _: [closed, late])
+    probes = {
+        Path(done.uri).name: Quarantined(closed, "it cannot be opened"),
+        Path(late.uri).name: probe(480),
+    }
+    made = plans(archive, catalog, probes)
+    assert made[base].quarantined == ()
+    assert [video.video_id for video in made[base].done] == [done.video_id]
+    # Of a file that was never read it is said that it cannot be.
+    monkeypatch.setattr("flows.nightly.plan.list_archive", lambda _: [closed])
+    fresh = Catalog(open_filesystem(tmp_path / "other"))
+    assert [one.video_id for one in plans(archive, fresh, probes)[base].quarantined] == [done.video_id]
 
 
 def quarantined(catalog: Catalog, file: ArchiveFile, details: dict[str, Any]) -> None:

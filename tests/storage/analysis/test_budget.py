@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.analysis.budget import BUDGET_KEYS, STATES, cut_at_local_hours, time_budget
+from storage.analysis.budget import BUDGET_KEYS, STATES, cut_at_local_hours, of_subjects, time_budget
 from storage.errors import QueryError
 
 BEHAVIOURS = ("feeding", "walk", "flight")
@@ -192,3 +192,19 @@ def test_states_are_those_of_the_model() -> None:
     from model.ethogram import RESERVED_STATES
 
     assert STATES == RESERVED_STATES
+
+
+def test_where_a_deer_was_hidden_is_no_birds_time() -> None:
+    at = pd.to_datetime(
+        ["2025-11-03 10:00", "2025-11-03 10:01", "2025-11-03 10:02", "2025-11-04 10:00"], utc=True
+    )
+    events = pd.DataFrame(
+        {
+            "individual_id": ["deer", "deer", "bird", "deer"],
+            "behaviour": ["other", "not_visible", "not_visible", "not_visible"],
+            "date": at.normalize(),
+            "start_time": at,
+        }
+    )
+    # What one is, is decided for each camera-day.
+    assert of_subjects(events).index.tolist() == [2, 3]

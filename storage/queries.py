@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from storage.analysis.budget import (
+    OTHER,
     STATES,
     budget_keys,
     cut_at_local_hours,
@@ -204,9 +205,8 @@ class Store:
         keys = budget_keys(by)
         chosen, individuals = selection(site, camera, date), names_of(individual)
         condition = None if individuals is None else pc.field("individual_id").isin(sorted(individuals))
-        stored = ["camera"] if "camera" in keys else []
-        columns = [*_BUDGET_COLUMNS, "individual_id", "date", *stored]
-        events = of_subjects(self._read("events", chosen.with_days_before(), condition, columns))
+        stored = [key for key in keys if key in ("camera", "individual_id")]
+        events = self._events_of_subjects(chosen.with_days_before(), condition, [*_BUDGET_COLUMNS, *stored])
         pin = self._pin()
         if date is not None or "date" in keys or "hour" in keys:
             events = _within(cut_at_local_hours(events, pin.zones), chosen)
@@ -276,6 +276,13 @@ class Store:
         rows = self._read_again_if_replaced(read)
         frame: pd.DataFrame = rows.to_pandas(date_as_object=False)
         return frame.astype({"date": LOCAL_TIME_TYPE}) if "date" in frame else frame
+
+    def _events_of_subjects(self, chosen: Selection, condition: Any, columns: Sequence[str]) -> pd.DataFrame:
+        """Events without those of what is not of the taxon; who it was is read only where there is such."""
+        if not len(self._read("events", chosen, pc.field("behaviour") == OTHER, ["behaviour"])):
+            return self._read("events", chosen, condition, columns)
+        needed = dict.fromkeys((*columns, "individual_id", "date"))
+        return of_subjects(self._read("events", chosen, condition, list(needed)))
 
     def _read_again_if_replaced(self, read: Callable[[], Any]) -> Any:
         """What was listed may be replaced or removed by a run before it is read."""

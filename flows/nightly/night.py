@@ -140,14 +140,14 @@ class Night:
             plans = plan_days(
                 self.lookup, context.catalog, context.digests, archive, self.reprocess, self._probe_files
             )
-        check_pin(context.catalog.fs, context.pin(sites_of(plans)))
+        check_pin(context.catalog.fs, context.pin(sites_of(plans, self.lookup)))
         return plans
 
     def begin(self, plans: Sequence[DayPlan]) -> None:
         """Begin the store, if it is new, and the progress bar; say what stored objects cannot be used."""
         if self.lookup.damaged:
             notice(describe_damaged(self.lookup.damaged))
-        pin_or_check(self.context.catalog.fs, self.context.pin(sites_of(plans)))
+        pin_or_check(self.context.catalog.fs, self.context.pin(sites_of(plans, self.lookup)))
         self.days_to_score = sum(1 for plan in plans if plan.to_score)
         if self.days_to_score:
             self._actors.start(self._cpus)

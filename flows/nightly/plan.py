@@ -255,9 +255,16 @@ def _plan_day(
     )
 
 
-def sites_of(plans: Iterable[DayPlan]) -> list[str]:
+def sites_of(plans: Iterable[DayPlan], lookup: Lookup) -> list[str]:
     """Sites of which the archive has files, and not only the store has results to be derived anew."""
-    return sorted({plan.day.site for plan in plans if plan.surveyed_with or plan.quarantined})
+    present = {file.video_id for file in lookup.files}
+    return sorted(
+        {
+            plan.day.site
+            for plan in plans
+            if plan.surveyed_with or any(video.video_id in present for video in plan.quarantined)
+        }
+    )
 
 
 def quarantined_record(

@@ -122,8 +122,7 @@ class Store:
             others: also show what moved and was not of the ethogram's taxon.
         """
         chosen = selection(site, camera, date)
-        rows = self._read("individuals", chosen.with_days_before().with_day_after())
-        found = self._of_dates(one_row_each(rows), "first_seen", chosen)
+        found = self._of_dates(one_row_each(self._carried_on(chosen)), "first_seen", chosen)
         return found if others else found[found["kind"] == "subject"].reset_index(drop=True)
 
     def effort(
@@ -277,12 +276,33 @@ class Store:
         frame: pd.DataFrame = rows.to_pandas(date_as_object=False)
         return frame.astype({"date": LOCAL_TIME_TYPE}) if "date" in frame else frame
 
+    def _carried_on(self, chosen: Selection) -> pd.DataFrame:
+        """Rows of individuals of the selected days, and of the days after for as long as one of them is carried on."""
+        rows = self._read("individuals", chosen.with_days_before())
+        there = set(rows.loc[rows["date"] == np.datetime64(chosen.last, "us"), "individual_id"])
+        following = chosen
+        while there:
+            following = following.day_after()
+            more = self._read("individuals", following, pc.field("individual_id").isin(sorted(there)))
+            rows, there = pd.concat([rows, more], ignore_index=True), set(more["individual_id"])
+        return rows
+
     def _events_of_subjects(self, chosen: Selection, condition: Any, columns: Sequence[str]) -> pd.DataFrame:
-        """Events without those of what is not of the taxon; who it was is read only where there is such."""
-        if not len(self._read("events", chosen, pc.field("behaviour") == OTHER, ["behaviour"])):
+        """Events without those of what is not of the taxon, where it was hidden too.
+
+        Of a large store names and dates are read of those alone of whom there is such an event.
+        """
+        keys = ["individual_id", "date"]
+        others = self._read("events", chosen, pc.field("behaviour") == OTHER, keys)
+        if others.empty:
             return self._read("events", chosen, condition, columns)
-        needed = dict.fromkeys((*columns, "individual_id", "date"))
-        return of_subjects(self._read("events", chosen, condition, list(needed)))
+        named = pc.field("individual_id").isin(sorted(set(others["individual_id"])))
+        both = ((named, list(dict.fromkeys((*columns, *keys)))), (~named, columns))
+        doubtful, clear = (
+            self._read("events", chosen, part if condition is None else part & condition, names)
+            for part, names in both
+        )
+        return pd.concat([of_subjects(doubtful)[list(columns)], clear], ignore_index=True)
 
     def _read_again_if_replaced(self, read: Callable[[], Any]) -> Any:
         """What was listed may be replaced or removed by a run before it is read."""

@@ -54,10 +54,9 @@ class Selection:
         first = self.first if self.first <= dt.date.min + 2 * _ONE_DAY else self.first - 2 * _ONE_DAY
         return Selection(self.sites, self.cameras, first, self.last)
 
-    def with_day_after(self) -> Selection:
-        """The same and the day after, to which individuals are carried over midnight."""
-        last = self.last if self.last == dt.date.max else self.last + _ONE_DAY
-        return Selection(self.sites, self.cameras, self.first, last)
+    def day_after(self) -> Selection:
+        """The day after its last one alone."""
+        return Selection(self.sites, self.cameras, self.last + _ONE_DAY, self.last + _ONE_DAY)
 
 
 def selection(site: NameFilter, camera: NameFilter, date: DateFilter) -> Selection:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -84,13 +84,14 @@ def import_dataset(request: AnnotationRequest) -> AnnotationSummary:
             f"nothing in {len(request.files)} annotation files can be used; {len(defects)} defects are listed in "
             f"{request.out / 'defects.csv'}" + (f", the first: {defects[0]}" if defects else "")
         )
+    edited = _edited_split(request.out)  # before anything is written over
     known = {video.facts.uri: video for video in videos.values() if isinstance(video, AnnotatedVideo)}
     used = {uri: known[uri] for uri in sorted({one.video for one in taught})}
     unknown = _of_unknown_behaviour(merged, taught, names)
     notes += [_UNKNOWN_BEHAVIOUR.format(len(unknown))] if unknown else []
     write_annotated_truth(request.out / "truth", [*taught, *unknown], used, names)
     _link_archive(request.archive, request.out / "archive")
-    split, refused = _split(taught, names, request)
+    split, refused = _split(taught, names, request, edited)
     notes += [*refused, *_shape_notes(used)]
     clear = [one for one in looks if one.behaviours]
     agreement = tuple(annotator_agreement(clear, GRID_HZ))
@@ -208,7 +209,10 @@ def _of_unknown_behaviour(
 
 
 def _split(
-    taught: Sequence[Annotation], names: Sequence[str], request: AnnotationRequest
+    taught: Sequence[Annotation],
+    names: Sequence[str],
+    request: AnnotationRequest,
+    edited: Mapping[str, str] | None,
 ) -> tuple[VideoSplit | None, list[str]]:
     """The split that is there, where it was edited by hand, else one that is searched for; and notes about it."""
     counts = _counts(taught, names)
@@ -216,10 +220,11 @@ def _split(
     only_others = {one.video for one in taught} - counts.keys()
     path, card = request.out / SPLIT_FILE, request.out / "card"
     card.mkdir(exist_ok=True)
-    edited = _edited_split(path, card)
     if edited is not None:
         new = (boxes.keys() | only_others) - edited.keys()
-        notes = [f"{path} is not as the search wrote it and is kept; delete it to have the videos split anew"]
+        notes = [
+            f"{path} is not known to be as the search wrote it, and is kept; delete it to have videos split anew"
+        ]
         notes += [f"{len(new)} videos that it did not name are in the training part"] if new else []
         part_of = {video: edited.get(video, "train") for video in (*boxes, *only_others)}
         write_split(path, part_of, boxes)
@@ -239,15 +244,16 @@ def _split(
     return split, [f"{len(only_others)} videos with boxes of {OTHER} alone are in the training part"]
 
 
-def _edited_split(path: Path, card: Path) -> dict[str, str] | None:
-    """The parts that a split names, or named, which is not as the search wrote it; None where there is none such.
+def _edited_split(out: Path) -> dict[str, str] | None:
+    """The parts that a split names, or named, which is not known to be as the search wrote it; else None.
 
     Raises:
         SplitFileError: a row cannot be read.
     """
+    path, searched, before = out / SPLIT_FILE, out / "card" / _SEARCHED, out / "card" / _EDITED
     if not path.exists():
         return None
-    part_of, searched, before = read_parts(path), card / _SEARCHED, card / _EDITED
+    part_of = read_parts(path)
     if searched.exists() and read_parts(searched) == part_of:
         return None
     # A file that could not be read once may bring its videos back.

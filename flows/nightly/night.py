@@ -64,7 +64,12 @@ class DayOutcome:
 
 
 class Night:
-    """The work that a run finds, and the means to do it."""
+    """The work that a run finds, and the means to do it.
+
+    Raises:
+        NothingToReadError: the archive holds no file that looks like a video.
+        PinnedValueError: the store was begun with another time zone for a site of the archive.
+    """
 
     def __init__(self, context: RunContext, reprocess: bool, progress: Progress) -> None:
         self.context = context
@@ -72,6 +77,7 @@ class Night:
         self.progress = progress
         self.clock = StageClock()
         self.lookup: Lookup = look_up(context.archive, context.catalog, context.digests, reprocess)
+        check_pin(context.catalog.fs, context.pin(self.lookup.stored_sites))
         self.frames_decoded = 0
         self.video_s = 0.0
         self.videos = 0

@@ -52,6 +52,12 @@ class Lookup:
         """Whether the store already holds everything."""
         return not self.new and not self.unsettled
 
+    @property
+    def stored_sites(self) -> list[str]:
+        """Sites of the files that the store knows."""
+        known = (self.stored.get(file.video_id) for file in self.files)
+        return sorted({day.site for day, _ in filter(None, known)})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DayPlan:

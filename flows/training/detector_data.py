@@ -15,7 +15,7 @@ from flows.evaluation.reserve import open_reserve
 from model.detector_augment import FrameTruth
 from storage.analysis.split import PARTS
 from workers.clips import TruthBox, light_of_videos, read_truth
-from workers.decode import decode_frames
+from workers.decode import decode_frames, frame_size
 from workers.errors import BadTruthError
 from workers.grid import FrameGrid
 from workers.messages import KEYFRAME_STEP
@@ -120,7 +120,11 @@ def collect_keyframes(
                 shape = (per_video * len(videos), *pixels.shape)
                 frames = np.lib.format.open_memmap(cache / f"frames-{seed}.npy", "w+", np.uint8, shape)
             if pixels.shape != frames.shape[1:]:
-                raise BadTruthError(f"{video}: its aspect ratio differs from the others', train them apart")
+                height, width = pixels.shape[:2]
+                raise BadTruthError(
+                    f"{video}: a run looks at it with {width}x{height} pixels, at the others with "
+                    f"{frames.shape[2]}x{frames.shape[1]}: train them apart, or with fewer lines (--frame-height)"
+                )
             frames[len(truths)] = pixels
             birds = [box for box in moments.get(grid, []) if box.label >= 0]
             truths.append(_frame_truth(birds, pixels.shape[0], pixels.shape[1]))
@@ -159,7 +163,7 @@ def _decode_some(
     wanted: dict[int, list[int]] = {}
     for grid in choose_moments(known, truth, count, rng):
         wanted.setdefault(int(frame_of_grid[grid]), []).append(grid)
-    size = (frame_height, 2 * round(probe.width * frame_height / probe.height / 2))
+    size = frame_size(probe, frame_height)
     numbers = np.array(sorted(wanted), np.int64)
     for number, picture in zip(numbers.tolist(), decode_frames(str(path), probe, numbers, size), strict=True):
         yield from ((grid, picture) for grid in wanted[number])

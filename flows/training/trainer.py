@@ -218,17 +218,23 @@ class Trainer:
         Raises:
             TrainingError: it is the state of another training.
         """
+        missing = [name for name in (*self._identity, "precisions") if name not in state]
+        if missing:
+            raise TrainingError(
+                f"the checkpoint at step {state['step']} is of an earlier Aviaflow, and does not say its "
+                f"{', '.join(missing)}: delete it to train from the beginning, or name another folder with --out"
+            )
         for name, own in self._identity.items():
-            if _plain(state.get(name)) != _plain(own):
+            if _plain(state[name]) != _plain(own):
                 raise TrainingError(
                     f"the checkpoint at step {state['step']} is of a training {_OTHER[name]}: "
-                    f"{_difference(state.get(name), own)}; name another folder with --out, or restore what it was"
+                    f"{_difference(state[name], own)}; name another folder with --out, or restore what it was"
                 )
         self.step = int(state["step"])
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rule_state = dict(state["weighting"])
-        own, earlier = self._precisions[-1], list(state.get("precisions", ["unknown"]))
+        own, earlier = self._precisions[-1], list(state["precisions"])
         self._precisions = earlier if earlier[-1] == own else [*earlier, own]
 
 

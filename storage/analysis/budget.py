@@ -91,11 +91,8 @@ def of_subjects(events: pd.DataFrame) -> pd.DataFrame:
     ``events`` have ``individual_id`` and, since each camera-day decides anew what an individual is, its ``date``.
     """
     keys = ["individual_id", "date"]
-    others = events.loc[events["behaviour"] == OTHER, keys].drop_duplicates()
-    # Few rows are of such: only these are compared by both keys.
-    candidates = events.loc[events["individual_id"].isin(others["individual_id"]), keys]
-    is_other = pd.MultiIndex.from_frame(candidates).isin(pd.MultiIndex.from_frame(others))
-    return events.drop(index=candidates.index[is_other])
+    others = pd.MultiIndex.from_frame(events.loc[events["behaviour"] == OTHER, keys])
+    return events[~pd.MultiIndex.from_frame(events[keys]).isin(others)]
 
 
 def cut_at_local_hours(events: pd.DataFrame, zones: Mapping[str, str]) -> pd.DataFrame:

@@ -108,7 +108,7 @@ class _Judge:
             self._add(one.place, "time beyond the video", f"{time_s:g} s",
                       f"{video.uri} lasts {video.duration_s:.2f} s", _seen(one.video, time_s))  # fmt: skip
             return None
-        return min(max(own_s, 0.0), video.duration_s)
+        return min(max(own_s, 0.0), video.last_frame_s)
 
     def _without_twins(self, judged: Iterable[tuple[WrittenBox, Annotation]]) -> Iterator[Annotation]:
         """Of several boxes that one annotator gave one individual at one moment, the first that says what it does."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import subprocess
 import sys
@@ -114,10 +115,54 @@ def test_the_hour_after_midnight_is_one_row_of_two_camera_days(
     assert merged["max_individuals"].tolist() == [5, 1]
 
 
+@pytest.fixture
+def long_stay(filled_fs: StoreFilesystem, reserve: Any) -> Store:
+    """A bird that rests through two midnights, a deer that is hidden for a while, a bird that was one for a day."""
+    catalog = Catalog(filled_fs)
+    for number, kind in ((5, "other"), (6, "subject"), (7, "subject")):
+        day = dataclasses.replace(reserve.north_1, date=dt.date(2025, 11, number))
+        start = f"2025-11-{number - 1:02d}T20:00:00"
+        rows = reserve.tables(
+            individuals=[
+                reserve.individual("resting", start, 100 * number),
+                reserve.individual("changed", start, 50, kind=kind),
+            ],
+            events=[
+                reserve.event("resting", "vigilance", start, 10),
+                reserve.event("changed", "feeding" if kind == "subject" else "other", start, 20),
+                reserve.event("changed", "not_visible", start.replace("T20", "T21"), 30),
+            ],
+        )
+        catalog.write_camera_day(day, rows, reserve.footer())
+    return Store(filled_fs.uri)
+
+
+def test_a_bird_that_stays_is_one_individual_whatever_dates_are_asked_for(long_stay: Store) -> None:
+    everything = long_stay.individuals(camera="north").query("individual_id == 'resting'")
+    assert everything[["visible_s", "boxes"]].values.tolist() == [[1800.0, 21]]
+    assert [f"{time:%d %H:%M:%S}" for time in everything["last_seen"]] == ["06 20:11:40"]
+    (came,) = everything["date"]
+    asked = long_stay.individuals(camera="north", date=came.date()).query("individual_id == 'resting'")
+    pd.testing.assert_frame_equal(asked.reset_index(drop=True), everything.reset_index(drop=True))
+    later = long_stay.individuals(date=(dt.date(2025, 11, 6), dt.date(2025, 11, 9)))
+    assert "resting" not in later["individual_id"].tolist()
+
+
+def test_what_is_not_of_the_taxon_is_in_no_budget_hidden_or_not(long_stay: Store) -> None:
+    budget = long_stay.time_budget(by=("individual_id", "date"), camera="north")
+    changed = budget[(budget["individual_id"] == "changed") & (budget["behaviour"] == "feeding")]
+    assert [(f"{date:%d}", seconds) for date, seconds in changed[["date", "seconds"]].values] == [
+        ("06", 20.0),
+        ("07", 20.0),
+    ]
+    assert "deer" not in set(budget["individual_id"])
+    assert set(long_stay.time_budget(by=("individual_id",), individual="changed")["seconds"]) == {0.0, 40.0}
+
+
 def test_a_date_has_what_a_recording_of_two_days_before_leaves_in_it() -> None:
     chosen = selection(None, None, "2025-11-04").with_days_before()
     assert chosen.first == dt.date(2025, 11, 2)
-    assert selection(None, None, None).with_days_before().with_day_after() == selection(None, None, None)
+    assert selection(None, None, None).with_days_before() == selection(None, None, None)
 
 
 def test_videos_are_by_the_date_of_the_recording(store: Store) -> None:

@@ -203,7 +203,7 @@ def test_a_split_that_was_edited_is_kept(
     del chosen[left_out]
     write_split(out / "split.csv", chosen, {})
     _, text, _ = run(capsys, [path], archive, out, ethogram)
-    assert f"note: {out / 'split.csv'} is not as the search wrote it and is kept; delete it" in text
+    assert f"note: {out / 'split.csv'} is not known to be as the search wrote it, and is kept" in text
     assert "note: 1 videos that it did not name are in the training part" in text
     assert read_split(out) == {**chosen, left_out: "train"}
     # A video that is missing once, as where its annotator's file is damaged, comes back to its part.

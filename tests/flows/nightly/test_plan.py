@@ -16,11 +16,11 @@ from flows.nightly.context import open_context
 from flows.nightly.digests import Digests
 from flows.nightly.failures import describe_damaged
 from flows.nightly.night import Night, video_record
-from flows.nightly.plan import DayPlan, look_up, plan_days, quarantined_record
+from flows.nightly.plan import DayPlan, look_up, plan_days, quarantined_record, sites_of
 from flows.nightly.progress import Progress
 from flows.nightly.summary import describe_run
 from flows.settings import ArchiveSettings, Settings
-from storage.catalog import Catalog, video_details
+from storage.catalog import Catalog, StorePin, pin_or_check, video_details
 from storage.filesystem import open_filesystem
 from storage.layout import CAMERA_DAY_TABLES, CameraDay, detections_path
 from storage.parquet import Footer
@@ -126,6 +126,24 @@ def test_what_cannot_be_read_today_keeps_the_result_of_the_same_content(tmp_path
     )
     assert made[base].quarantined == ()
     assert [video.video_id for video in made[base].done] == [done.video_id]
+
+
+def test_only_sites_of_which_the_archive_has_files_are_held_to_its_zone(tmp_path: Path) -> None:
+    """Another archive's days may be derived anew by this run, in their own zone."""
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    pin_or_check(catalog.fs, StorePin(NAMES, ArchiveSettings().path_pattern, {"pond": "Asia/Shanghai"}))
+    elsewhere = ArchiveFile("f" * 16, "pond/west/w.mp4", "/gone/w.mp4", 1, "x", dt.datetime.now(dt.UTC))
+    keep(catalog, CameraDay("pond", "west", DAY), elsewhere, probe(480))
+    late = write(archive, "marsh/east/east_20260301T110000Z.mp4", "late")
+    lookup = look_up(str(archive), catalog, DIGESTS, False)
+    assert lookup.stored_sites == []
+    made = plan_days(
+        lookup, catalog, DIGESTS, ArchiveSettings(), False, lambda files: [probe(480) for _ in files]
+    )
+    assert {plan.day.site for plan in made} == {"marsh", "pond"}
+    assert sites_of(made, lookup) == ["marsh"]
+    keep(catalog, CameraDay("marsh", "east", DAY), late, probe(480))
+    assert look_up(str(archive), catalog, DIGESTS, False).stored_sites == ["marsh"]
 
 
 def test_a_file_that_cannot_be_opened_any_more_keeps_its_result(

@@ -132,6 +132,9 @@ def test_the_state_of_another_training_is_refused() -> None:
         Trainer(scene(), NAMES, replace(TINY, seed=8)).restore(state)
     with pytest.raises(TrainingError, match=r"on other data: 7 keyframes.* then, 8 keyframes"):
         Trainer(scene(8), NAMES, TINY).restore(state)
+    before = {name: value for name, value in state.items() if name != "start"}
+    with pytest.raises(TrainingError, match=r"of an earlier Aviaflow, and does not say its start: delete it"):
+        Trainer(scene(), NAMES, TINY).restore(before)
     relabelled = scene()
     relabelled.label[0] = (relabelled.label[0] + 1) % len(NAMES)
     with pytest.raises(TrainingError, match=r"on other data: 7 keyframes, \w+ then, 7 keyframes, \w+ now"):

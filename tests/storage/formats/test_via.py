@@ -184,7 +184,7 @@ def test_a_player_goes_on_until_the_last_sound(tmp_path: Path, write_via: WriteV
     }
     result = imported(write_via(tmp_path / "p.json", ["one.mp4"], BEHAVIOURS, metadata))
     assert result.defects == ()
-    assert [(one.time_s, one.behaviours) for one in result.annotations] == [(4.0, ("fly",))]
+    assert [(one.time_s, one.behaviours) for one in result.annotations] == [(3.96, ("fly",))]
 
 
 def test_pixels_and_times_are_those_of_the_browser(tmp_path: Path, write_via: WriteVia) -> None:

@@ -95,7 +95,7 @@ def train(request: DetectorRequest, progress: Progress) -> DetectorCard:
             videos=len(parts.learned),
             keyframes=len(training.truths),
             birds_xyxy_px=training.birds(),
-            frame_height=request.frame_height,
+            frame_height=training.frames.shape[1],
             minutes=minutes,
             threads=torch.get_num_threads(),
             tested_on=tested_on,

@@ -104,15 +104,15 @@ def test_keyframes_come_with_their_birds(reserve, tmp_path):
     assert [video.split("/")[1] for video in videos] == ["cam01", "cam02"]
     assert (parts.tested, parts.tested_on) == (parts.held, "1 camera kept out of the training")
     keyframes = collect_keyframes(reserve, videos, 2 * 15, seed=1, cache=tmp_path, frame_height=216)
-    assert keyframes.frames.shape == (30, 216, 360, 3)
+    assert keyframes.frames.shape == (30, 96, 160, 3)  # never larger than the video, as in a run
     assert [len(truth.ignored) for truth in keyframes.truths] == ([0] * 4 + [1] * 11) * 2
     assert [bool(truth.ignored.any()) for truth in keyframes.truths[:6]] == [False] * 4 + [True, False]
-    assert keyframes.truths[5].xyxy_px.tolist() == [pytest.approx([90, 64.8, 180, 172.8], abs=0.01)]
+    assert keyframes.truths[5].xyxy_px.tolist() == [pytest.approx([40, 28.8, 80, 76.8], abs=0.01)]
     assert keyframes.infrared.tolist() == [False] * 15 + [True] * 15
     assert keyframes.resting[5].tolist() == [True]
     assert keyframes.resting[20].tolist() == [False]
     for frame, truth in zip(keyframes.frames, keyframes.truths, strict=True):
-        middle = frame[120, 135].mean()
+        middle = frame[53, 60].mean()
         assert middle > 200 if len(truth.ignored) else middle < 100
 
 
@@ -173,7 +173,7 @@ def test_training_writes_weights_and_a_card_with_their_figures(reserve, tmp_path
     assert info.digest in text
     assert "Trained on simulated birds only" in text
     assert "`aviaflow it`" in text
-    assert "frames of 216 lines, in\nwhich nine birds of ten are 108 to 108 pixels high" in text
+    assert "frames of 96 lines, in\nwhich nine birds of ten are 48 to 48 pixels high" in text
     assert (card.videos, card.keyframes) == (1, 10)
     assert [row.counts.truth for row in card.scores] == [20, 10, 10, 10]
     assert any(line.startswith("step 6 of 6: ") for line in lines)

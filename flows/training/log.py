@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from flows.bar import Bar
 from flows.training.trainer import HistoryRow
 
 
-class TrainingLog:
-    """A bar on stderr, off when nobody watches, and scalars under ``folder``."""
+class TrainingLog(Bar):
+    """A bar on stderr, or lines where nobody watches, and scalars under ``folder``."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__("starting")
         self._folder = folder
         self._writer: SummaryWriter | None = None
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[words]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-        )
-        self._task = self._bar.add_task("starting", total=None, words="")
 
     def write(self, rows: Sequence[HistoryRow], total_steps: int) -> None:
         """Log these steps."""
@@ -44,18 +31,11 @@ class TrainingLog:
         if rows:
             last = rows[-1]
             rho = "" if last.rho is None else f", rho {last.rho:+.2f}"
-            self._bar.update(
-                self._task,
-                description="training",
-                total=total_steps,
-                completed=last.step,
-                words=f"steps, loss {last.loss_behaviour:.3f} + {last.loss_motion:.3f}{rho}, "
-                f"{last.clips_per_s:.1f} clips/s",
+            words = (
+                f"{last.step} of {total_steps} steps, loss {last.loss_behaviour:.3f} + {last.loss_motion:.3f}{rho}, "
+                f"{last.clips_per_s:.1f} clips/s"
             )
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
+            self.show("training", last.step, total_steps, words)
 
     def __exit__(
         self,
@@ -63,7 +43,7 @@ class TrainingLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        super().__exit__(kind, error, traceback)
         if self._writer is not None:
             self._writer.close()
 

@@ -212,7 +212,7 @@ def _agreement(facts: CardFacts, agreement: Sequence[PairAgreement]) -> str:
     return (
         f"At the moments at which both drew boxes; boxes that overlap by an IoU of {MIN_IOU:g} are matched.\n\n"
         + table(AGREEMENT_HEADER, agreement_cells(agreement))
-        + f"\n\nBoxes after merging, by how many annotators drew them: {by_number}."
+        + f"\n\nBoxes of one behaviour after merging, by how many annotators drew them: {by_number}."
     )
 
 

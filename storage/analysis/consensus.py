@@ -21,7 +21,7 @@ class Consensus:
     annotations: tuple[Annotation, ...]
     """Sorted by video and time; the annotator of a merged box is the names of all, joined by ``+``."""
     seen_by: dict[int, int]
-    """Number of boxes by how many annotators drew them."""
+    """Number of boxes of one behaviour by how many annotators drew them."""
     outvoted: int
     """Boxes of which annotators named different behaviours: the majority's is used, of a tie the first one's."""
 
@@ -52,10 +52,13 @@ def merge_annotators(annotations: Iterable[Annotation], moment_hz: float) -> Con
     for moments in of_video.values():
         names = _shared_names([cluster for clusters in moments for cluster in clusters], list(order))
         for clusters in moments:
-            merged += _each_once(_merge(cluster, names) for cluster in clusters)
-            seen_by.update(map(len, clusters))
+            boxes = [_merge(cluster, names) for cluster in clusters]
+            merged += _each_once(boxes)
+            seen_by.update(
+                len(cluster) for cluster, box in zip(clusters, boxes, strict=True) if len(box.behaviours) == 1
+            )
             outvoted += sum(
-                len({one.behaviours for one in boxes if one.behaviours}) > 1 for boxes in clusters
+                len({one.behaviours for one in cluster if one.behaviours}) > 1 for cluster in clusters
             )
     return Consensus(tuple(merged), dict(sorted(seen_by.items())), outvoted)
 

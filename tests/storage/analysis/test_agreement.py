@@ -24,7 +24,7 @@ def seen(
     return Annotation(annotator, "v.mp4", time_s, box, (behaviour,), dynamic, individual)
 
 
-LEFT, RIGHT = (0.0, 0.0, 0.4, 0.4), (0.6, 0.0, 1.0, 0.4)
+LEFT, RIGHT, BELOW = (0.0, 0.0, 0.4, 0.4), (0.6, 0.0, 1.0, 0.4), (0.0, 0.6, 0.4, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,11 @@ def test_the_majority_names_the_behaviour_and_corners_are_the_mean() -> None:
             seen("li", LEFT, "fly", individual="A"),
             seen("zhao", shifted, "fly", individual="7"),
             seen("zhao", RIGHT, "peck"),
+            replace(seen("zhao", BELOW), behaviours=()),
         ],
         HZ,
     )
-    one, lonely = merged.annotations
+    one, lonely, unclear = merged.annotations
     assert (one.annotator, one.behaviours, one.individual, one.dynamic) == (
         "wang+li+zhao",
         ("fly",),
@@ -95,6 +96,7 @@ def test_the_majority_names_the_behaviour_and_corners_are_the_mean() -> None:
     )
     assert one.xyxy == pytest.approx((0.0, 0.0, 0.4, 0.41))
     assert (lonely.annotator, lonely.xyxy) == ("zhao", RIGHT)
+    assert unclear.behaviours == ()
     assert (merged.seen_by, merged.outvoted) == ({1: 1, 3: 1}, 1)
 
 

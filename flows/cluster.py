@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from flows.errors import ClusterError
 from workers.scratch import Scratch
@@ -59,6 +60,38 @@ def _cpus() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a machine of a cluster offers."""
+
+    cpus: int
+    gpus: int
+
+
+def nodes() -> list[Node]:
+    """The machines of the cluster that was joined."""
+    import ray
+
+    offers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(int(offer.get("CPU", 0)), int(offer.get("GPU", 0))) for offer in offers]
+
+
+def most_cpus_each(cluster: Sequence[Node], workers: int, *, gpu: bool = False) -> int:
+    """The most processors that each of these workers can have, a worker being on one machine; 0 where they do not fit.
+
+    Args:
+        cluster: its machines.
+        workers: how many.
+        gpu: each takes a GPU besides.
+    """
+
+    def fitting(cpus: int) -> int:
+        return sum(min(node.cpus // cpus, node.gpus if gpu else workers) for node in cluster)
+
+    most = max((node.cpus for node in cluster), default=0)
+    return next((cpus for cpus in range(most, 0, -1) if fitting(cpus) >= workers), 0)
 
 
 def check_gpus() -> None:

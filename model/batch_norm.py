@@ -92,7 +92,7 @@ def freeze_batch_norm(network: nn.Module) -> None:
 
 
 def synchronise_batch_norm(network: nn.Module, reduction: Reduction) -> None:
-    """Let every 3-D batch norm see the samples of all processes; names in the state stay as they are."""
+    """Let every 3-D batch norm that is not frozen see the samples of all processes; names in the state stay."""
 
     def make(features: int) -> SynchronisedBatchNorm3d:
         made = SynchronisedBatchNorm3d(features)
@@ -105,7 +105,7 @@ def synchronise_batch_norm(network: nn.Module, reduction: Reduction) -> None:
 def _replace(network: nn.Module, make: Callable[[int], nn.BatchNorm3d]) -> None:
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm3d):
+            if isinstance(child, nn.BatchNorm3d) and not isinstance(child, FrozenBatchNorm3d):
                 made = make(child.num_features)
                 made.eps, made.momentum = child.eps, child.momentum
                 made.weight, made.bias = child.weight, child.bias

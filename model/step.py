@@ -91,7 +91,7 @@ def training_step(
         reduction: how gradients, losses and row counts are summed over processes.
 
     Raises:
-        DivergedError: the gradient is not finite; the network is left as it was.
+        DivergedError: the gradient is not finite; the parameters are left as they were.
     """
     network.train()
     rows = _rows_of_all(batches, reduction)

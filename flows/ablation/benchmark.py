@@ -21,7 +21,7 @@ from flows.training.simulated import (
     SimulatedReserve,
     simulate_once,
 )
-from flows.training.train import cut_windows
+from flows.training.windows import check_labels, check_learnable, cut_windows
 from model.ethogram import Ethogram
 from workers.clips import open_windows, windows_digest
 
@@ -61,9 +61,9 @@ def prepare_benchmark(
         progress: called with lines of words.
 
     Raises:
-        AblationError: only one of the two reserves is named, or its labels are more than the ethogram's.
+        AblationError: only one of the two reserves is named.
         SettingsError: it was annotated for other behaviours.
-        TrainingError: ``out`` holds another simulated reserve.
+        TrainingError: ``out`` holds another simulated reserve, a reserve has labels beyond the ethogram's, or none.
         TruthMissingError: a reserve lacks a file.
         BadTruthError: its truth and its archive do not fit together.
     """
@@ -85,16 +85,8 @@ def prepare_benchmark(
     facts: dict[str, Fact] = {"simulated": simulated}
     for name, root, folder in zip(("training", "test"), (training, test), folders, strict=True):
         windows = open_windows(folder)
-        highest = int(windows.label.max(initial=-1)) + 1
-        if highest > len(ethogram.names):
-            raise AblationError(
-                f"{root / 'truth' / 'boxes.csv'}: label {highest}, but the ethogram has {len(ethogram.names)} "
-                "behaviours: name the ethogram of these annotations under 'ethogram' in the --config"
-            )
-        if not windows.learnable.any():
-            raise AblationError(
-                f"{root / 'truth' / 'boxes.csv'}: no box has a behaviour that could be learned"
-            )
+        check_labels(windows, ethogram, root)
+        check_learnable(windows, root)
         facts |= {
             f"{name}_videos": len(windows.light),
             f"{name}_keyframes": len(windows.grid),

@@ -13,11 +13,10 @@ from flows.ablation.benchmark import prepare_benchmark
 from flows.ablation.cells import Cell, Fact, check_protocol, grid_cells, run_cells, weighting_cells
 from flows.ablation.training import CellTraining, cell_recipe
 from flows.ablation.trials import run_trials
-from flows.cluster import ray_cluster
+from flows.cluster import most_cpus_each, nodes, ray_cluster
 from flows.errors import AblationError
 from flows.nightly.digests import file_digest
 from flows.settings import CONFIGS, digest, load_ethogram
-from flows.training.ray_job import gpus_of_cluster
 from flows.training.settings import InitialSettings, TrainSettings
 from flows.training.trainer import check_recipe
 from workers.clips import open_windows
@@ -88,13 +87,15 @@ def sweep(
         TruthMissingError: a reserve lacks a file.
     """
     cells = grid_cells(alphas, lambdas, request.seeds)
-    with ray_cluster(address) as cpus:
-        if request.threads > cpus:
+    with ray_cluster(address):
+        cluster = nodes()
+        device = _device(request.settings, sum(node.gpus for node in cluster))
+        most = most_cpus_each(cluster, 1, gpu=device == "cuda")
+        if request.threads > most:
             raise AblationError(
-                f"a cell with {request.threads} threads does not fit the cluster's {cpus} processors: "
-                "take fewer with --threads"
+                f"a cell with {request.threads} threads does not fit the {most} processors of the cluster's largest "
+                "machine: take fewer with --threads"
             )
-        device = _device(request.settings, gpus_of_cluster())
         training, protocol = _prepare(request, "grid", device, progress)
         run_trials(cells, training, protocol, request.out.resolve(), progress)
     return cells

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from flows.errors import SettingsError
@@ -21,7 +20,15 @@ from flows.evaluation.box_scores import (
     score_column,
 )
 from flows.evaluation.found_boxes import FoundBoxes, find_boxes
-from flows.evaluation.instances import ALL, Evaluation, WindowScores, score_windows, summarise, video_of_boxes
+from flows.evaluation.instances import (
+    ALL,
+    Evaluation,
+    WindowScores,
+    accelerator,
+    score_windows,
+    summarise,
+    video_of_boxes,
+)
 from flows.evaluation.reserve import Reserve, open_reserve, reserve_windows
 from flows.nightly.context import detector_facts, detector_spec
 from flows.settings import Settings
@@ -117,16 +124,11 @@ def evaluate_reserve(
                 f"no keyframe with a true box is left of every {every}th; take a smaller number"
             )
         progress(f"scoring the true boxes of {len(keyframes)} keyframes")
-        on_true = score_windows(network, windows, keyframes, device=device())
+        on_true = score_windows(network, windows, keyframes, device=accelerator())
         found = _find(reserve, windows, checkpoint, detector, height, every, progress)
         return _report(
             checkpoint, info, reserve, windows, on_true, found, detector_words, every, max_rows_per_image
         )
-
-
-def device() -> str:
-    """The accelerator where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _find(
@@ -140,10 +142,10 @@ def _find(
 ) -> dict[str, FoundBoxes]:
     return find_boxes(
         reserve.root / "archive",
-        Scorer(checkpoint, device()),
+        Scorer(checkpoint, accelerator()),
         detector,
         lambda uri, length: reserve.moments(windows, uri, length, every),
-        device=device(),
+        device=accelerator(),
         frame_height=frame_height,
         videos=reserve.videos,
         progress=progress,

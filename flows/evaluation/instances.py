@@ -29,13 +29,13 @@ class Evaluation:
     """By lighting."""
     instances: dict[str, int]
     """True instances per behaviour."""
-    motion_accuracy: float
+    motion_accuracy: float | None
     """Share of instances whose motion state is right."""
     other_average_precision: float | None
     """Average precision of the reject score among birds, other movers and empty scene."""
-    others_rejected: float
+    others_rejected: float | None
     """Share of the boxes of something else whose reject probability is at least a half."""
-    birds_rejected: float
+    birds_rejected: float | None
     """Share of the birds whose reject probability is at least a half."""
     confusion: list[list[int]]
     """How often the strongest behaviour (column) was said of instances of each true one (row)."""
@@ -91,12 +91,22 @@ def score_windows(
     )
 
 
+def accelerator() -> str:
+    """The accelerator where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def evaluate(
-    network: ActionNetwork, windows: WindowSet, *, every: int = 1, single_frame: bool = False
+    network: ActionNetwork,
+    windows: WindowSet,
+    *,
+    every: int = 1,
+    single_frame: bool = False,
+    device: str = "cpu",
 ) -> Evaluation:
     """Scores on every ``every``-th keyframe with its true boxes, run as the pipeline runs the network."""
     keyframes = np.arange(0, len(windows.grid), every)
-    scores = score_windows(network, windows, keyframes, single_frame=single_frame)
+    scores = score_windows(network, windows, keyframes, single_frame=single_frame, device=device)
     return summarise(network.behaviours, windows, scores)
 
 
@@ -142,9 +152,9 @@ def is_infrared(windows: WindowSet) -> NDArray[np.bool_]:
     return infrared
 
 
-def _share(of: NDArray[np.bool_]) -> float:
-    """Share that is true; NaN of nothing."""
-    return float(of.mean()) if of.size else float("nan")
+def _share(of: NDArray[np.bool_]) -> float | None:
+    """Share that is true; None of nothing."""
+    return float(of.mean()) if of.size else None
 
 
 def _known(value: float) -> float | None:

@@ -92,8 +92,8 @@ def describe_evaluation(report: EvaluationReport) -> str:
             "",
             f"found boxes by {report.detector}",
             f"box recall {_number(report.box_recall)}, precision {_number(report.box_precision)} at IoU 0.5",
-            f"motion state right {report.true_boxes.motion_accuracy:.3f}; "
-            f"birds rejected {100 * report.true_boxes.birds_rejected:.2f} %",
+            f"motion state right {_number(report.true_boxes.motion_accuracy)}; "
+            f"birds rejected {_per_cent(report.true_boxes.birds_rejected)}",
             "",
             "per cent of the instances of a true behaviour (row) whose strongest score was the column's",
             *_confusion_table(report),
@@ -158,6 +158,10 @@ def _shown(estimate: Estimate) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _per_cent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def _every(number: int) -> str:

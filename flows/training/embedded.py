@@ -32,7 +32,8 @@ from flows.training.simulated import (
     SimulatedReserve,
     simulate_once,
 )
-from flows.training.train import cut_windows, train_archive
+from flows.training.train import train_archive
+from flows.training.windows import cut_windows
 from model.checkpoint import embedded_checkpoint, load_checkpoint, save_checkpoint
 from model.ethogram import Ethogram
 from workers.clips import WindowSet, open_windows

@@ -117,10 +117,10 @@ def _scores(facts: CardFacts, names: Sequence[str]) -> str:
 
 {_table(["behaviour", "instances", *lightings], rows)}
 
-Motion state right: {scores.motion_accuracy:.3f}. Reject score (deer, boats, people and empty scene against
+Motion state right: {_ap(scores.motion_accuracy)}. Reject score (deer, boats, people and empty scene against
 birds): average precision {_ap(scores.other_average_precision)}; at probability 0.5 it rejects
-{100 * scores.others_rejected:.1f} % of what is no bird and
-{100 * scores.birds_rejected:.2f} % of the birds."""
+{_per_cent(scores.others_rejected, 1)} of what is no bird and
+{_per_cent(scores.birds_rejected, 2)} of the birds."""
 
 
 def _confusion(scores: Evaluation, names: Sequence[str]) -> str:
@@ -188,6 +188,10 @@ def _filled(paragraph: str) -> str:
 
 def _ap(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _per_cent(share: float | None, digits: int) -> str:
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,7 +16,7 @@ from flows.errors import AviaflowError, TrainingError
 from flows.training.recipe import Recipe
 from flows.training.start import Start
 from flows.training.trainer import HistoryRow, Trainer, set_threads
-from model.errors import ModelError
+from model.errors import DivergedError, ModelError
 from workers.clips import open_windows
 
 CHECKPOINT_FILE = "training.pt"
@@ -90,6 +90,9 @@ def run_job(
     finally:
         stop.set()
         watcher.join()
+    refused = ray.get(board.refused.remote())
+    if refused is not None:
+        raise TrainingError(f"the training stopped: {refused}")
     if result.checkpoint is None:
         raise TrainingError(f"{resources.storage}: Ray Train ended without a checkpoint")
     with result.checkpoint.as_directory() as folder:
@@ -111,18 +114,12 @@ def _fit(trainer: Any) -> Any:
             signal.signal(signal.SIGINT, handler)
 
 
-def gpus_of_cluster() -> int:
-    """How many GPUs the Ray cluster that this process has joined offers."""
-    import ray
-
-    return int(ray.cluster_resources().get("GPU", 0))
-
-
 class _Board:
     """An actor to which the first worker hands its steps, and from which the driver takes them."""
 
     def __init__(self) -> None:
         self._rows: list[HistoryRow] = []
+        self._refused: str | None = None
 
     def push(self, row: HistoryRow) -> None:
         self._rows.append(row)
@@ -130,6 +127,12 @@ class _Board:
     def take(self) -> list[HistoryRow]:
         rows, self._rows = self._rows, []
         return rows
+
+    def refuse(self, why: str) -> None:
+        self._refused = why
+
+    def refused(self) -> str | None:
+        return self._refused
 
 
 def _watch(board: Any, log: Callable[[list[HistoryRow]], None], stop: threading.Event) -> None:
@@ -142,7 +145,8 @@ def _watch(board: Any, log: Callable[[list[HistoryRow]], None], stop: threading.
 
 
 def _worker_loop(config: dict[str, Any]) -> None:
-    """What each worker runs, from the last checkpoint, if there is one, to the last step."""
+    """What each worker runs."""
+    import ray
     import ray.train
 
     job: Job = config["job"]
@@ -159,6 +163,18 @@ def _worker_loop(config: dict[str, Any]) -> None:
         device=job.device,
         threads=job.threads,
     )
+    try:
+        _train(trainer, job, config["board"], rank)
+    except (TrainingError, DivergedError) as error:
+        # All workers find the same, and would find it again: nothing that Ray should begin anew.
+        if rank == 0:
+            ray.get(config["board"].refuse.remote(str(error)))
+
+
+def _train(trainer: Trainer, job: Job, board: Any, rank: int) -> None:
+    """From the last checkpoint, if there is one, to the last step."""
+    import ray.train
+
     history: list[HistoryRow] = []
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
@@ -169,7 +185,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
         row = trainer.advance()
         history.append(row)
         if rank == 0:
-            config["board"].push.remote(row)
+            board.push.remote(row)
         if row.step % job.checkpoint_steps == 0 or row.step == job.recipe.total_steps:
             _report(trainer, history, rank)
 
@@ -196,14 +212,13 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[HistoryRow]]:
 
 
 def _cause(error: BaseException) -> str:
-    """The first worker's own words where it said them, else the last line of Ray's."""
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    first: BaseException | None = failures[min(failures)]
-    while first is not None:
+    """The first worker's own words; a traceback of Ray's ends with what happened, other errors begin with it."""
+    failures = getattr(error, "worker_failures", None) or {0: getattr(error, "controller_failure", error)}
+    first: BaseException = failures[min(failures)]
+    while not isinstance(first, AviaflowError | ModelError):
         inner = getattr(first, "cause", None) or first.__cause__
-        if isinstance(first, AviaflowError | ModelError):
-            return str(first)
         if inner is None or inner is first:
-            break
+            lines = [type(first).__name__, *filter(str.strip, str(first).splitlines())]
+            return lines[-1].strip() if type(first).__module__.startswith("ray.") else ": ".join(lines[:2])
         first = inner
-    return str(first).strip().splitlines()[-1]
+    return str(first)

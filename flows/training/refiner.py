@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from flows.annotations.labelled import SPLIT_FILE, read_labelled, read_split
 from flows.errors import TrainingError
-from flows.evaluation.instances import WindowScores, score_windows, video_of_boxes
+from flows.evaluation.instances import WindowScores, accelerator, score_windows, video_of_boxes
 from flows.evaluation.reserve import FRAME_HEIGHT
 from flows.settings import CONFIGS, load_train_settings
 from flows.training.refiner_card import RefinerCard, write_card
 from flows.training.simulated import TEST, SimulatedReserve, simulate_once
-from flows.training.train import cut_windows
+from flows.training.windows import cut_windows
 from model.checkpoint import CheckpointInfo, load_checkpoint
 from model.network import ActionNetwork
 from model.refiner import Refiner, RefinerShape, refine, save_refiner, series_channels
@@ -47,7 +47,7 @@ def score_all(network: ActionNetwork, info: CheckpointInfo, folder: Path, progre
         parts = []
         for start in range(0, len(windows.grid), PART_KEYFRAMES):
             chosen = np.arange(start, min(start + PART_KEYFRAMES, len(windows.grid)))
-            parts.append(score_windows(network, windows, chosen))
+            parts.append(score_windows(network, windows, chosen, device=accelerator()))
             progress(f"scored {chosen[-1] + 1} of {len(windows.grid)} keyframes")
         names = ("row", "probabilities", "p_other", "p_dynamic")
         partial = path.with_suffix(".partial.npz")
@@ -189,7 +189,7 @@ def make_refiner(request: RefinerRequest, progress: Progress) -> RefinerCard:
 def _sources(request: RefinerRequest, progress: Progress) -> tuple[Source, Source]:
     """What to learn from and what to measure on; simulated where nothing is named.
 
-    Of a split the training part is never taken: the checkpoint may know it by heart.
+    Of ``data`` with a split the training part is never taken: the checkpoint may know it by heart.
     """
     data, test = request.data, request.test
     has_split = data is not None and read_split(data) is not None

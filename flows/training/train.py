@@ -3,51 +3,52 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flows.annotations.labelled import LabelledFolder, read_labelled, read_split, videos_of_part
-from flows.cluster import ray_cluster
+from flows.annotations.labelled import LabelledFolder, read_labelled, read_split
+from flows.cluster import Node, most_cpus_each, nodes, ray_cluster
 from flows.errors import TrainingError
-from flows.evaluation.instances import Evaluation, evaluate
-from flows.nightly.digests import file_digest
+from flows.evaluation.instances import Evaluation, accelerator, evaluate
 from flows.quiet import notice
-from flows.settings import CONFIGS, digest, load_ethogram
+from flows.settings import CONFIGS, load_ethogram
 from flows.training.batches import sampling_weights
 from flows.training.curves import draw_losses, draw_rho, write_history
 from flows.training.log import TrainingLog
-from flows.training.ray_job import Job, Resources, gpus_of_cluster, run_job
+from flows.training.ray_job import Job, Resources, run_job
 from flows.training.recipe import Recipe
 from flows.training.settings import TrainSettings
 from flows.training.start import Start, start_from
 from flows.training.trainer import HistoryRow, check_recipe
-from model.backbones import architecture_named
+from flows.training.windows import check_labels, check_learnable, cut_windows
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.ethogram import Ethogram
 from model.network import ActionNetwork
-from workers.clips import WindowSet, build_windows, open_windows, read_truth
-from workers.errors import BadTruthError
+from workers.clips import open_windows
 
 EVALUATE_EVERY = 2
 """Every second keyframe of a test archive is scored; neighbours differ by a quarter of a second."""
 TRAINED, HELD_OUT = "train", ("validation", "test")
 """Part of a split that is trained on, and parts that the trained network is scored on, at all their keyframes."""
 
+UNTRAINED_MOTION = "motion head not trained"
+
 Scores = dict[str, Evaluation]
 """By what was scored: ``validation`` and ``test``."""
+Unseen = dict[str, tuple[Path, int]]
+"""Likewise: a folder of windows, and every how-manieth keyframe of it is scored."""
 
 
 def train_archive(settings: TrainSettings, *, address: str | None = None) -> dict[str, Any]:
     """Train on an annotated archive; the same call goes on from the last checkpoint after a kill.
 
     Where the archive has a ``split.csv``, only its training part is trained on. The validation part is scored when
-    the training is over, and so is the test part, unless another test archive is named: nothing of them is seen
-    before, and nothing is chosen by them.
+    the training is over, and so is the test part, unless another test archive is named: nothing is chosen by them.
+    That they can be scored is made sure of before the training.
 
     Args:
         settings: of the training.
@@ -70,91 +71,47 @@ def train_archive(settings: TrainSettings, *, address: str | None = None) -> dic
     start = None if settings.initial is None else settings.initial.start()
     started = "" if start is None else _try_start(settings, ethogram, start)
     part_of = read_split(data)
-    windows_folder = cut_windows(data, settings, out, None if part_of is None else TRAINED)
+    part = None if part_of is None else TRAINED
+    windows_folder = cut_windows(data, settings, out, part)
     windows = open_windows(windows_folder)
-    _check_labels(windows, ethogram, data)
+    check_labels(windows, ethogram, data)
+    check_learnable(windows, data, part)
     keyframes = int(np.count_nonzero(sampling_weights(windows, len(ethogram.names))))
     recipe = settings.recipe(keyframes)
     check_recipe(recipe, settings.workers, start)
-    with ray_cluster(address) as cpus:
-        job = _job(settings, recipe, ethogram, windows_folder, start, cpus)
+    _check_warmup(recipe)
+    unseen = _unseen(settings, data, out, part_of, ethogram)
+    with ray_cluster(address):
+        job = _job(settings, recipe, ethogram, windows_folder, start, nodes())
         storage = out if settings.storage is None else settings.storage
         where = storage if "://" in str(storage) else Path(storage).resolve()
         resources = Resources(str(where), settings.workers, settings.max_failures)
         with TrainingLog(out / "tensorboard") as log:
             state, history = run_job(job, resources, lambda rows: log.write(rows, recipe.total_steps))
+    plots = _draw(history, out)
+    words = settings.trained_on or _trained_on(data, labelled, started)
+    if all(row.weight_mov == 0 for row in history):
+        words += f", {UNTRAINED_MOTION}"
+        notice(f"{UNTRAINED_MOTION}: what these weights say of static and dynamic means nothing")
     weights = out / "weights.safetensors"
-    save_checkpoint(
-        _trained(state),
-        weights,
-        trained_on=settings.trained_on or _trained_on(data, labelled, started),
-        ethogram=ethogram.name,
-    )
-    scores = _scores(weights, settings, data, out, part_of)
-    return _finish(out, weights, recipe, history, scores, len(windows.light))
-
-
-def cut_windows(data: Path, settings: TrainSettings, out: Path, part: str | None = None) -> Path:
-    """The folder of the windows of an annotated archive, or of one part of its split, cut once and used again.
-
-    Raises:
-        SplitFileError: truth and split do not fit together.
-        BadTruthError: the truth and the archive do not fit together.
-    """
-    height = architecture_named(settings.architecture).input_height
-    videos = None
-    if part is not None:
-        videos = videos_of_part(data, read_split(data) or {}, part)
-    truth = [file_digest(path) for path in _truth_files(data)]
-    stamps = _video_stamps(data, videos)
-    key = digest(str(data.resolve()), settings.frame_height, height, settings.seed, truth, stamps)
-    folder = out / "windows" / key
-    if not folder.exists():
-        partial = folder.with_name(f"{key}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        build_windows(
-            data,
-            partial,
-            seed=settings.seed,
-            frame_height=settings.frame_height,
-            input_height=height,
-            videos=videos,
-            workers=os.cpu_count() or 1,
-            progress=notice,
-        )
-        partial.replace(folder)
-    return folder.resolve()
+    save_checkpoint(_trained(state), weights, trained_on=words, ethogram=ethogram.name)
+    scores = _scores(weights, unseen, settings.device)
+    return _finish(out, weights, recipe, history, plots, scores, len(windows.light))
 
 
 def _folders(settings: TrainSettings) -> tuple[Path, Path]:
     if settings.data is None or settings.out is None:
         missing = "data" if settings.data is None else "out"
         raise TrainingError(f"no {missing} folder: name it with --{missing}, or as {missing}: in the file")
-    for part in ("archive", "truth/boxes.csv"):
-        if not (settings.data / part).exists():
-            raise TrainingError(
-                f"{settings.data / part}: not there; a training needs archive/ and truth/ as "
-                "'aviaflow simulate DIR' writes them"
-            )
+    for root in filter(None, (settings.data, settings.test)):
+        for part in ("archive", "truth/boxes.csv"):
+            if not (root / part).exists():
+                raise TrainingError(
+                    f"{root / part}: not there; a training needs archive/ and truth/ as "
+                    "'aviaflow simulate DIR' writes them"
+                )
     settings.out.mkdir(parents=True, exist_ok=True)
     return settings.data, settings.out
-
-
-def _truth_files(data: Path) -> list[Path]:
-    """What the windows depend on beside the videos."""
-    names = ("boxes.csv", "others.csv", "reserve.json")
-    return [path for name in names if (path := data / "truth" / name).exists()]
-
-
-def _video_stamps(data: Path, videos: list[str] | None) -> list[tuple[str, int, int]]:
-    """Name, bytes and time of the last change of the videos, by default of all that the truth has boxes of."""
-    stamps = []
-    for video in videos or sorted(read_truth(data / "truth")):
-        path = data / "archive" / video
-        if not path.is_file():
-            raise BadTruthError(f"{path}: the truth has boxes of this video, but it is not there")
-        stamps.append((video, path.stat().st_size, path.stat().st_mtime_ns))
-    return stamps
 
 
 def _check_folders(settings: TrainSettings, ethogram: Ethogram) -> LabelledFolder:
@@ -171,13 +128,28 @@ def _try_start(settings: TrainSettings, ethogram: Ethogram, start: Start) -> str
     return start_from(ActionNetwork(settings.architecture, ethogram.names), start)
 
 
-def _check_labels(windows: WindowSet, ethogram: Ethogram, data: Path) -> None:
-    highest = int(windows.label.max(initial=-1)) + 1
-    if highest > len(ethogram.names):
+def _check_warmup(recipe: Recipe) -> None:
+    if recipe.warmup_steps >= recipe.total_steps:
         raise TrainingError(
-            f"{data / 'truth' / 'boxes.csv'}: label {highest}, but the ethogram {ethogram.name!r} has "
-            f"{len(ethogram.names)} behaviours: name the ethogram of these annotations under 'ethogram'"
+            f"the learning rate would rise through all {recipe.total_steps} steps, {recipe.warmup_steps} of them "
+            "warm-up: train longer, or make optimizer.warmup_steps smaller"
         )
+
+
+def _unseen(
+    settings: TrainSettings, data: Path, out: Path, part_of: dict[str, str] | None, ethogram: Ethogram
+) -> Unseen:
+    """Windows of what the trained network will be scored on, cut before it is trained: so they can be."""
+    parts = [part for part in HELD_OUT if part in (part_of or {}).values()]
+    sources: dict[str, tuple[Path, str | None, int]] = {part: (data, part, 1) for part in parts}
+    if settings.test is not None:
+        sources["test"] = (settings.test, None, EVALUATE_EVERY)
+    unseen = {}
+    for name, (root, part, every) in sources.items():
+        folder = cut_windows(root, settings, out, part)
+        check_labels(open_windows(folder), ethogram, root)
+        unseen[name] = (folder, every)
+    return unseen
 
 
 def _job(
@@ -186,9 +158,9 @@ def _job(
     ethogram: Ethogram,
     windows: Path,
     start: Start | None,
-    cpus: int,
+    cluster: Sequence[Node],
 ) -> Job:
-    gpus = gpus_of_cluster()
+    gpus = sum(node.gpus for node in cluster)
     device = settings.device
     if device == "auto":
         device = "cuda" if gpus >= settings.workers else "cpu"
@@ -196,11 +168,12 @@ def _job(
         raise TrainingError(
             f"{settings.workers} workers need as many GPUs, the cluster has {gpus}: take device cpu"
         )
-    threads = settings.threads or cpus // settings.workers
-    if threads < 1 or threads * settings.workers > cpus:
+    most = most_cpus_each(cluster, settings.workers, gpu=device == "cuda")
+    threads = settings.threads or most
+    if not 1 <= threads <= most:
         raise TrainingError(
-            f"{settings.workers} workers with {max(1, threads)} processors each are more than the cluster's "
-            f"{cpus}: take fewer with --workers"
+            f"{settings.workers} workers with {max(1, threads)} processors each are more than the cluster's machines "
+            f"have, {', '.join(str(node.cpus) for node in cluster)}: take fewer with --workers, or fewer threads"
         )
     return Job(windows, ethogram.names, recipe, start, device, threads, settings.checkpoint_steps)
 
@@ -216,30 +189,35 @@ def _trained_on(data: Path, labelled: LabelledFolder, started: str) -> str:
     return ", ".join(filter(None, (f"trained on {taught}", started)))
 
 
-def _scores(
-    weights: Path, settings: TrainSettings, data: Path, out: Path, part_of: dict[str, str] | None
-) -> Scores:
+def _scores(weights: Path, unseen: Unseen, device: str) -> Scores:
     """Of the weights as they were written, rounded to half precision, on what was not trained on."""
     network, _ = load_checkpoint(weights)
-    scores = {}
-    for part in HELD_OUT if part_of is not None else ():
-        if part != "test" or settings.test is None:
-            scores[part] = evaluate(network, open_windows(cut_windows(data, settings, out, part)))
-    if settings.test is not None:
-        windows = open_windows(cut_windows(settings.test, settings, out))
-        scores["test"] = evaluate(network, windows, every=EVALUATE_EVERY)
-    return scores
+    where = "cpu" if device == "cpu" else accelerator()
+    return {
+        name: evaluate(network, open_windows(folder), every=every, device=where)
+        for name, (folder, every) in unseen.items()
+    }
+
+
+def _draw(history: list[HistoryRow], out: Path) -> list[Path]:
+    """Write the history and draw it."""
+    write_history(history, out / "history.csv")
+    draw_losses(history, out / "losses.png")
+    if all(row.rho is None for row in history):
+        return [out / "losses.png"]
+    draw_rho(history, out / "rho.png")
+    return [out / "losses.png", out / "rho.png"]
 
 
 def _finish(
-    out: Path, weights: Path, recipe: Recipe, history: list[HistoryRow], scores: Scores, videos: int
+    out: Path,
+    weights: Path,
+    recipe: Recipe,
+    history: list[HistoryRow],
+    plots: list[Path],
+    scores: Scores,
+    videos: int,
 ) -> dict[str, Any]:
-    write_history(history, out / "history.csv")
-    draw_losses(history, out / "losses.png")
-    plots = [out / "losses.png"]
-    if any(row.rho is not None for row in history):
-        draw_rho(history, out / "rho.png")
-        plots.append(out / "rho.png")
     summary: dict[str, Any] = {
         "weights": str(weights),
         "history": str(out / "history.csv"),
@@ -255,7 +233,7 @@ def _finish(
         "validation": asdict(scores["validation"]) if "validation" in scores else None,
         "scores": asdict(scores["test"]) if "test" in scores else None,
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (out / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     return summary
 
 

@@ -26,7 +26,7 @@ from flows.training.batches import (
 )
 from flows.training.loader import BatchLoader
 from flows.training.recipe import Recipe, learning_rate_share
-from flows.training.start import Start, start_from, start_identity
+from flows.training.start import PublishedStart, Start, start_from, start_identity
 from model.batch_norm import freeze_batch_norm, synchronise_batch_norm
 from model.dropout import SeededDropout
 from model.engines.torch_engine import trains_in_bf16
@@ -143,8 +143,9 @@ class Trainer:
             if isinstance(module, nn.BatchNorm3d):
                 module.momentum = self.recipe.batch_norm_momentum
         if self.recipe.batch_norm == "frozen":
-            freeze_batch_norm(network)
-        elif isinstance(self._reduction, ProcessGroup):
+            # Published weights are of backbones: norms of what comes after have no statistics yet.
+            freeze_batch_norm(network.backbone if isinstance(initial, PublishedStart) else network)
+        if isinstance(self._reduction, ProcessGroup):
             synchronise_batch_norm(network, self._reduction)
         network.to(self._device).to(memory_format=torch.channels_last_3d)
         share_state(network, self._reduction)

@@ -26,7 +26,7 @@ class GradNorm:
     """Of the weights."""
 
     def initial_state(self) -> State:
-        """Equal weights; the first losses are taken at the first step."""
+        """Equal weights; the first losses are taken at the first step that has any."""
         return {"act": 1.0, "mov": 1.0}
 
     def known_ahead(self, state: State) -> None:
@@ -38,12 +38,15 @@ class GradNorm:
         gram = required(gram)
         weights = Weights(state["act"], state["mov"])
         norms = (math.sqrt(gram.act_act), math.sqrt(gram.mov_mov))
+        if "first_loss_mov" not in state:
+            if losses.mov <= 0:  # nothing in the first batches that either task could learn from
+                return weights
+            state["first_loss_act"], state["first_loss_mov"] = losses.act, losses.mov
         shares = (
-            _share(losses.act, state.setdefault("first_loss_act", losses.act)),
-            _share(losses.mov, state.setdefault("first_loss_mov", losses.mov)),
+            _share(losses.act, state["first_loss_act"]),
+            _share(losses.mov, state["first_loss_mov"]),
         )
-        moved = self._moved(weights, norms, shares)
-        state["act"], state["mov"] = moved
+        state["act"], state["mov"] = self._moved(weights, norms, shares)
         return weights
 
     def _moved(self, weights: Weights, norms: tuple[float, float], shares: tuple[float, float]) -> Weights:

@@ -25,8 +25,8 @@ class LGH:
             raise ValueError(
                 f"need lambda_base >= 0 and 0 <= alpha <= 1, got {self.lambda_base} and {self.alpha}"
             )
-        if self.refresh_steps < 1:
-            raise ValueError(f"refresh_steps must be at least 1, got {self.refresh_steps}")
+        if self.refresh_steps < 1 or self.refresh_steps != int(self.refresh_steps):
+            raise ValueError(f"refresh_steps must be a whole number of at least 1, got {self.refresh_steps}")
 
     def harmonised(self, rho: float) -> float:
         """Lambda for this cosine."""

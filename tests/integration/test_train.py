@@ -42,6 +42,7 @@ def start(data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--data", str(data / "reserve"), "--out", str(out), *options],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
@@ -112,3 +113,18 @@ def test_two_workers_draw_the_loss_curve_of_one(data: Path) -> None:
     assert len(two) == len(one) == STEPS
     for name in ("loss_behaviour", "loss_motion", "loss_other", "learning_rate"):
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=5e-3), name
+
+
+def test_what_no_new_beginning_helps_ends_at_once_with_its_reason(data: Path, undisturbed: Path) -> None:
+    (data / "tiny.yaml").write_text(CONFIG.replace("warmup_steps: 2", "warmup_steps: 3"))
+    process = start(data, undisturbed)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert "is of a training with another recipe" in said
+    rising = CONFIG.replace("warmup_steps: 2", "warmup_steps: 2, learning_rate: 1.0e+30")
+    (data / "tiny.yaml").write_text(rising)
+    process = start(data, data / "diverged")
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("error: the training stopped: the gradient is not finite")
+    assert len(list((data / "diverged" / "tensorboard").glob("events*"))) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.ablation.benchmark import prepare_benchmark
-from flows.errors import AblationError, SettingsError
+from flows.errors import SettingsError, TrainingError
 from flows.settings import CONFIGS, load_ethogram
 from flows.training.settings import TrainSettings
 from workers.simulate.archive import simulate_archive
@@ -34,5 +34,5 @@ def test_annotations_of_other_behaviours_and_of_none_are_refused(tmp_path: Path)
     boxes = root / "truth" / "boxes.csv"
     rows = [line.split(",") for line in boxes.read_text().splitlines()]
     boxes.write_text("".join(",".join([*row[:9], "1.0", *row[10:]]) + "\n" for row in rows))
-    with pytest.raises(AblationError, match="no box has a behaviour that could be learned"):
+    with pytest.raises(TrainingError, match="no box has a behaviour that could be learned"):
         prepare(root, tmp_path / "table")

@@ -132,9 +132,12 @@ def test_report_files_hold_what_the_report_says(report: EvaluationReport, tmp_pa
 
 
 def test_what_has_no_value_is_null_in_the_document(report: EvaluationReport) -> None:
-    nothing_rejected = dataclasses.replace(report.true_boxes, others_rejected=float("nan"))
-    document = report_json(dataclasses.replace(report, true_boxes=nothing_rejected))
-    assert document["true_boxes"]["others_rejected"] is None
+    nothing = dataclasses.replace(report.true_boxes, birds_rejected=None, motion_accuracy=None)
+    without = dataclasses.replace(report, true_boxes=nothing, box_recall=float("nan"))
+    assert "motion state right -; birds rejected -" in describe_evaluation(without)
+    document = report_json(without)
+    assert document["true_boxes"]["birds_rejected"] is None
+    assert document["box_recall"] is None
     json.dumps(document, allow_nan=False)
 
 

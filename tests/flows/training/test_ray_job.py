@@ -1,4 +1,4 @@
-"""What Ray Train does to the process that starts it."""
+"""What Ray Train does to the process that starts it, and what is said of its errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import sys
 from types import FrameType
 
 import pytest
+from ray.exceptions import RaySystemError
+from ray.train import ControllerError, WorkerGroupError
 
-from flows.training.ray_job import _fit
+from flows.errors import TrainingError
+from flows.training.ray_job import _cause, _fit
 
 
 class TakesSignals:
@@ -39,3 +42,33 @@ def test_ctrl_c_after_the_training_is_no_longer_rays() -> None:
     before = signal.getsignal(signal.SIGINT)
     assert _fit(TakesSignals(interrupted=False)) == "trained"
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def caused(cause: Exception) -> Exception:
+    error = RuntimeError("a wrapper")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            WorkerGroupError(
+                "", {1: OSError("later"), 0: RuntimeError("CUDA error: no memory\nCompile with X")}
+            ),
+            "RuntimeError: CUDA error: no memory",
+        ),
+        (WorkerGroupError("", {0: MemoryError()}), "MemoryError"),
+        (WorkerGroupError("", {0: caused(TrainingError("another recipe"))}), "another recipe"),
+        (
+            WorkerGroupError(
+                "", {0: RaySystemError("The actor died.\nclass_name: X\nKilled: out of memory.\n")}
+            ),
+            "Killed: out of memory.",
+        ),
+        (ControllerError(ValueError("no such bucket")), "ValueError: no such bucket"),
+    ],
+)
+def test_an_error_is_told_by_the_line_that_says_most(error: Exception, said: str) -> None:
+    assert _cause(error) == said

@@ -138,6 +138,15 @@ def test_opposed_gradients_give_lambda_base_times_one_minus_alpha() -> None:
     assert answer(LGH(0.1, 0.2), OPPOSED) == pytest.approx((1, 0.1 * (1 - 0.2)))
 
 
+def test_gradnorm_measures_progress_from_the_first_step_that_has_something_to_learn() -> None:
+    with_nothing, begun_later = GradNorm(), GradNorm()
+    state, later = with_nothing.initial_state(), begun_later.initial_state()
+    assert with_nothing(NOTHING, TaskLosses(0.3, 0.0), state) == (1, 1)
+    for losses in (LOSSES, TaskLosses(LOSSES.act / 2, LOSSES.mov / 4), LOSSES):
+        assert with_nothing(CONFLICT, losses, state) == begun_later(CONFLICT, losses, later)
+    assert state == later
+
+
 def test_lambda_never_leaves_its_range() -> None:
     for act, mov in random_pairs(200):
         weights = answer(LGH(0.1, 0.2), gram_of(act, mov))
@@ -240,8 +249,9 @@ def test_mistakes_are_named() -> None:
         weighting_named("lgh", **{"lambda": 0.1})
     with pytest.raises(ValueError, match=r"alpha <= 1, got 0\.1 and 2"):
         LGH(alpha=2.0)
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        LGH(refresh_steps=0)
+    for steps in (0, 2.5):
+        with pytest.raises(ValueError, match=f"whole number of at least 1, got {steps}"):
+            weighting_named("lgh", refresh_steps=steps)
     with pytest.raises(ValueError, match=r"cap must be between 0 and 1, got 1\.5"):
         CappedLGH(cap=1.5)
     with pytest.raises(ValueError, match="needs the inner products"):

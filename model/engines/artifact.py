@@ -65,8 +65,12 @@ class Manifest:
 
     @property
     def awaits_device(self) -> bool:
-        """Whether the gate is still to be passed on the device."""
+        """Whether the gate is still to be passed on a device."""
         return self.kind != "onnx" and self.device_gate is None
+
+    def has_passed_on(self, where: str) -> bool:
+        """Whether the gate was passed on this very card: its target alone is what several kinds of card have."""
+        return self.device_gate is not None and self.device_gate.on == where
 
 
 def sha256(content: bytes) -> str:

@@ -158,7 +158,7 @@ def open_tensorrt(
     path, _ = tensorrt_artifact(source, package, precision, target)
     content, manifest = read_engine(path)
     engine = _deserialised(package, content, precision, device)
-    if manifest.awaits_device:
+    if not manifest.has_passed_on(_card(package, engine)):
         try:
             gate = _device_gate(source, engine, package)
         except EngineParityError:
@@ -191,9 +191,12 @@ def _deserialised(package: TensorRtName, content: bytes, precision: Precision, d
 
 def _device_gate(source: Source, engine: TensorRtEngine, package: Kind) -> Gate:
     sample = source.sampler(source.info.clip_frames, source.size)
-    name = torch.cuda.get_device_name(engine.device)
-    found = check(source.network, engine, sample, f"the engine of {package} for {name}")
-    return Gate(f"{package} on {name}", found)
+    card = _card(package, engine)
+    return Gate(card, check(source.network, engine, sample, f"the engine of {card}"))
+
+
+def _card(package: Kind, engine: TensorRtEngine) -> str:
+    return f"{package} on {torch.cuda.get_device_name(engine.device)}"
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -55,6 +55,9 @@ def test_the_gate_on_the_device_is_awaited_and_kept(tmp_path: Path) -> None:
     passed = with_device_gate(MANIFEST, Gate("tensorrt-rtx on a card", Parity(10, 0.002, 1.0)))
     write_manifest(path, passed)
     assert not read_engine(path)[1].awaits_device
+    assert passed.has_passed_on("tensorrt-rtx on a card")
+    assert not passed.has_passed_on("tensorrt-rtx on another of its kind")
+    assert not MANIFEST.has_passed_on("tensorrt-rtx on a card")
     assert read_engine(path)[1] == passed
     assert not dataclasses.replace(MANIFEST, kind="onnx").awaits_device
 

@@ -125,10 +125,11 @@ def _nvdec() -> Check:
 def _device() -> Check:
     import torch
 
+    from model.engines.torch_engine import computes_bf16
+
     if torch.cuda.is_available():
         return Check("device", "ok", f"CUDA: {torch.cuda.get_device_name(0)}")
-    has_bf16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    speed = "with bfloat16" if has_bf16 else "without bfloat16, slower"
+    speed = "with bfloat16" if computes_bf16("cpu") else "without bfloat16, slower"
     return Check("device", "note", f"no CUDA device: the model runs on the processors, {speed}")
 
 

@@ -94,13 +94,12 @@ def most_cpus_each(cluster: Sequence[Node], workers: int, *, gpu: bool = False) 
     return next((cpus for cpus in range(most, 0, -1) if fitting(cpus) >= workers), 0)
 
 
-def check_gpus() -> None:
-    """Raise ``ClusterError`` where no GPU was joined: what asks for a share of one would wait for ever."""
-    import ray
-
-    if not ray.cluster_resources().get("GPU"):
+def check_gpus(least: int, because: str, advice: str) -> None:
+    """Raise ``ClusterError`` where the cluster has fewer GPUs: what asks for them would wait for ever."""
+    gpus = sum(node.gpus for node in nodes())
+    if gpus < least:
         raise ClusterError(
-            "decode.decoder is nvdec, but the Ray cluster has no GPU; set it to cpu, or add a node with one"
+            f"{because}, but the Ray cluster has {gpus or 'no'} GPU; {advice}, or add a node with one"
         )
 
 

@@ -164,7 +164,16 @@ class TrackSettings(_Frozen):
     max_gap_s: float = Field(default=10.0, ge=0, le=3600)
     """Recordings of one camera closer than this are one scene: identities go on."""
     max_occlusion_s: float = Field(default=12.0, ge=0, le=3600)
-    """How long an individual may be hidden and still be taken up again."""
+    """How long an individual may be hidden, or between two recordings, and still be taken up again."""
+
+    @model_validator(mode="after")
+    def _gaps_are_bridged(self) -> Self:
+        if self.max_gap_s > self.max_occlusion_s:
+            raise ValueError(
+                f"max_gap_s, {self.max_gap_s:g}, is more than max_occlusion_s, {self.max_occlusion_s:g}: nobody would "
+                "be taken up again after such a gap; raise max_occlusion_s as well, or lower max_gap_s"
+            )
+        return self
 
 
 class SegmentSettings(_Frozen):
@@ -186,7 +195,8 @@ class Settings(_Frozen):
     track: TrackSettings = TrackSettings()
     segment: SegmentSettings = SegmentSettings()
     ethogram: Path = CONFIGS / "ethogram_crane.yaml"
-    camera_days_at_once: int = Field(default=2, ge=1)
+    camera_days_at_once: int = Field(default=2, ge=1, le=16)
+    """A day that waits for its detections holds a thread besides, of :data:`flows.nightly.flow.MAX_THREADS`."""
 
 
 _DEFAULT_RULE = BoutRule()

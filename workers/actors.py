@@ -249,7 +249,9 @@ class StartedActors:
     """Ray's placement group of the GPUs that decoders share with them."""
 
     def give_back(self) -> None:
-        """Give back what is reserved, which ends actors that still use it."""
+        """End the actors, whoever still holds them, and give back what is reserved."""
+        for handle in self.handles:
+            ray.kill(handle)
         if self.reserved is not None:
             remove_placement_group(self.reserved)
 

@@ -150,6 +150,11 @@ def _architecture_of(weights: Path) -> str:
     return max(fitting, key=len)
 
 
+def _in_a_line(error: Exception, lines: int = 2) -> str:
+    """The beginning of what torch says, which may be pages."""
+    return " ".join(" ".join(str(error).splitlines()[:lines]).split()) or type(error).__name__
+
+
 def _fill(network: nn.Module, weights: Path, name: str) -> None:
     try:
         tensors = torch.load(weights, map_location="cpu", weights_only=True)
@@ -161,14 +166,14 @@ def _fill(network: nn.Module, weights: Path, name: str) -> None:
         Exception
     ) as error:  # torch.load raises whatever its unpickler meets: RuntimeError, EOFError, KeyError, ...
         raise DetectorWeightsError(
-            f"{weights} is no weights file that can be read safely: {error}"
+            f"{weights} is no weights file that can be read safely: {_in_a_line(error)}"
         ) from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise DetectorWeightsError(f"{weights} holds no plain state dict, but {type(tensors).__name__}")
     try:
         report = network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise DetectorWeightsError(f"{weights} does not fit {name}: {error}") from error
+        raise DetectorWeightsError(f"{weights} does not fit {name}: {_in_a_line(error)}") from error
     # Frozen batch norms, with which some of the files were made, do not count batches.
     missing = [key for key in report.missing_keys if not key.endswith("num_batches_tracked")]
     if missing or report.unexpected_keys:

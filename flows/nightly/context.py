@@ -17,9 +17,11 @@ from model.errors import ModelError, how_to_install
 from model.ethogram import Ethogram
 from model.refiner import RefinerInfo, embedded_refiner, load_refiner
 from storage.catalog import Catalog, StorePin, check_pin, read_pin
+from storage.errors import FormatError
 from storage.filesystem import open_filesystem
 from workers.archive import list_archive
 from workers.detectors import DetectorSpec
+from workers.errors import DetectorWeightsError
 from workers.score import ScorerSpec
 from workers.scratch import SCRATCH_FOLDER, Scratch, default_folder
 from workers.stitch import StitchSettings
@@ -97,11 +99,13 @@ def open_context(archive: str, out: str, settings: Settings) -> RunContext:
     try:
         _, model = load_checkpoint(checkpoint)
         detector_digest, detector_note = detector_facts(detector)
+        if detector.name in ("coco", "given"):
+            detector.build()
         if settings.decode.decoder == "nvdec":
             check_nvdec()
         if settings.infer.engine != "auto":
             check_engine(settings.infer.engine, _device(settings.infer.device))
-    except (ModelError, OSError) as error:
+    except (ModelError, DetectorWeightsError, FormatError, OSError) as error:
         raise SettingsError(str(error)) from error
     if model.behaviours != ethogram.names:
         raise SettingsError(

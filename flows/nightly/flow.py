@@ -28,7 +28,7 @@ from storage.lease import store_lease  # noqa: E402
 from storage.runs import write_run  # noqa: E402
 
 MAX_THREADS = 32
-"""More than ``camera_days_at_once``, which the night itself keeps to: days that wait hold a thread."""
+"""Twice the most ``camera_days_at_once``, which the night itself keeps to: days that wait hold a thread."""
 
 
 @flow(

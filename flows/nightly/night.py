@@ -103,7 +103,7 @@ class Night:
         """Work on the Ray cluster that was joined, which has this many processors."""
         self._cpus = cpus
         if self.context.settings.decode.nvdec_share:
-            check_gpus()
+            check_gpus(1, "decode.decoder is nvdec", "set it to cpu")
         try:
             self._clear_scratch()
             with self.progress:
@@ -153,8 +153,14 @@ class Night:
         """Begin the store, if it is new, and the progress bar; say what stored objects cannot be used."""
         if self.lookup.damaged:
             notice(describe_damaged(self.lookup.damaged))
-        pin_or_check(self.context.catalog.fs, self.context.pin(sites_of(plans, self.lookup)))
         self.days_to_score = sum(1 for plan in plans if plan.to_score)
+        if self.days_to_score and self.context.scorer_spec(self._cpus).device == "cuda":
+            check_gpus(
+                self.actor_count,
+                f"infer.actors is {self.actor_count}, each with a GPU of its own",
+                "take fewer, or set infer.device to cpu",
+            )
+        pin_or_check(self.context.catalog.fs, self.context.pin(sites_of(plans, self.lookup)))
         if self.days_to_score:
             self._actors.start(self._cpus)
         self.progress.begin(sum(plan.video_s for plan in plans))

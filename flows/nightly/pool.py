@@ -63,13 +63,15 @@ class RunActors:
         except UnstableClusterError:
             with self._lock:
                 if self._started is actors:
-                    self._started = None
-                    actors.give_back()
+                    self._let_go()
             raise
 
     def clear(self) -> None:
         """Let them go."""
         with self._lock:
-            if self._started is not None:
-                self._started.give_back()
-            self._started = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._started is not None:
+            self._started.give_back()
+        self._started = self._awaited = None

@@ -55,6 +55,11 @@ def test_the_configuration_of_a_training_shows_every_setting() -> None:
             "decode.stall_seconds: Input should be less than or equal to 3600",
         ),
         ("track: {max_gap_s: 10000}", "track.max_gap_s: Input should be less than or equal to 3600"),
+        (
+            "track: {max_gap_s: 60}",
+            "track: Value error, max_gap_s, 60, is more than max_occlusion_s, 12: nobody would be taken up again",
+        ),
+        ("camera_days_at_once: 32", "camera_days_at_once: Input should be less than or equal to 16"),
         ("archive: {scratch_gib: 20e9}", "archive.scratch_gib: Input should be less than or equal to"),
         ("archive: {path_pattern: '(?P<site>'}", "archive.path_pattern: Value error, no regular expression"),
         (

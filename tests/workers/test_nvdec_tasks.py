@@ -40,6 +40,8 @@ def test_an_actor_takes_its_share(
     monkeypatch.setattr(actors, "placement_group", lambda bundles: reserved.append(bundles) or "group")
     monkeypatch.setattr(actors, "PlacementGroupSchedulingStrategy", lambda group, place: (group, place))
     given_back: list[Any] = []
+    ended: list[Any] = []
+    monkeypatch.setattr(actors.ray, "kill", ended.append)
     monkeypatch.setattr(actors, "remove_placement_group", given_back.append)
     started = start_inference_actors(spec, 2, share)
     assert started.handles == ["actor", "actor"]
@@ -50,6 +52,7 @@ def test_an_actor_takes_its_share(
     places = [one.get("scheduling_strategy") for one in asked]
     assert places == ([("group", 0), ("group", 1)] if is_shared else [None, None])
     started.give_back()
+    assert ended == ["actor", "actor"]
     assert given_back == (["group"] if is_shared else [])
 
 
@@ -88,9 +91,11 @@ def test_cuda_is_started_before_address_space_is_limited(
 def test_a_cluster_without_a_gpu_is_refused_before_tasks_wait_for_one(
     monkeypatch: pytest.MonkeyPatch, gpus: int
 ) -> None:
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, **({"GPU": gpus} if gpus else {})})
+    resources = {"CPU": 4.0, **({"GPU": float(gpus)} if gpus else {})}
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": resources}])
     if gpus:
-        check_gpus()
-    else:
-        with pytest.raises(ClusterError, match="the Ray cluster has no GPU"):
-            check_gpus()
+        check_gpus(2, "two are wanted", "take one")
+    with pytest.raises(
+        ClusterError, match=f"three are wanted, but the Ray cluster has {gpus or 'no'} GPU; take one"
+    ):
+        check_gpus(3, "three are wanted", "take one")

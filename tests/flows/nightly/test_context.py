@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from flows.errors import SettingsError
+from flows.cluster import Node
+from flows.errors import ClusterError, SettingsError
 from flows.nightly.context import open_context
+from flows.nightly.night import Night
+from flows.nightly.pool import RunActors
+from flows.nightly.progress import Progress
+from flows.nightly.stages import StageClock
 from flows.settings import Settings, load_settings
 from model.checkpoint import embedded_checkpoint
 from storage.errors import NewerSchemaError, PinnedValueError
 from storage.schema import SCHEMA_VERSION
+from workers.errors import UnstableClusterError
 
 ETHOGRAM = """
 name: cranes in another order
@@ -124,3 +131,66 @@ def test_nvdec_that_is_not_installed_is_refused(
     monkeypatch.setattr("workers.nvdec.is_installed", lambda: True)
     assert open_context(str(archive), str(tmp_path / "store"), settings).settings.decode.nvdec_share == 0.05
     assert load_settings(None, {"decode": {"gpu_share": 0.3}}).decode.nvdec_share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("detect", "said"),
+    [
+        ({"detector": "given", "boxes_csv": "boxes.csv"}, r"boxes\.csv, line 1: "),
+        ({"detector": "coco", "weights": "birds.pth"}, r"birds\.pth"),
+        (
+            {"detector": "coco", "weights": "fasterrcnn_mobilenet_v3_large_320_fpn.pth"},
+            r"fasterrcnn_mobilenet_v3_large_320_fpn\.pth",
+        ),
+    ],
+)
+def test_a_detector_that_cannot_be_made_is_refused(
+    archive: Path, tmp_path: Path, detect: dict[str, str], said: str
+) -> None:
+    named = {key: str(tmp_path / value) if "." in value else value for key, value in detect.items()}
+    for path in (Path(value) for key, value in named.items() if key != "detector"):
+        path.write_text("no boxes and no weights\n")
+    with pytest.raises(SettingsError, match=said) as error:
+        open_context(str(archive), str(tmp_path / "store"), load_settings(None, {"detect": named}))
+    assert "\n" not in str(error.value)
+
+
+def test_more_actors_than_gpus_are_refused_before_they_are_waited_for(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (archive / "east_20260301T090000Z.mp4").write_text("a video")
+    settings = load_settings(None, {"infer": {"device": "cuda", "actors": 2}})
+    night = Night(open_context(str(archive), str(tmp_path / "store"), settings), False, Progress())
+    monkeypatch.setattr("flows.cluster.nodes", lambda: [Node(8, 1)])
+    with pytest.raises(
+        ClusterError, match=r"infer\.actors is 2, each .*, but the Ray cluster has 1 GPU; take fewer"
+    ):
+        night.begin([SimpleNamespace(to_score=("a recording",), day=None)])  # type: ignore[list-item]
+    assert not (tmp_path / "store").exists()
+
+
+class Pool:
+    """Stands for actors that were started."""
+
+    def __init__(self) -> None:
+        self.given_back = 0
+
+    def give_back(self) -> None:
+        self.given_back += 1
+
+
+def test_a_pool_that_died_too_often_is_ended_and_another_is_started(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = [Pool(), Pool()]
+    made = iter(pools)
+    monkeypatch.setattr("workers.actors.start_inference_actors", lambda *_: next(made))
+    actors = RunActors(open_context(str(archive), str(tmp_path / "store"), Settings()), StageClock())
+    first = actors.start(2)
+    for _ in range(2):  # two camera-days that shared it
+        with pytest.raises(UnstableClusterError), actors.given_up_if_unstable(first):
+            raise UnstableClusterError("an actor died")
+    assert [pool.given_back for pool in pools] == [1, 0]
+    assert actors.start(2) is pools[1]
+    actors.clear()
+    assert [pool.given_back for pool in pools] == [1, 1]

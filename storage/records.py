@@ -105,7 +105,9 @@ class EffortRecord:
     recorded_min: float
     readable_min: float
     surveyed_min: float
+    """Looked at, with whatever result: what a rate is of."""
     decoded_min: float
+    """Of the spans in which something may be, as ``scored_min``: no denominator, empty time is not in it."""
     scored_min: float
     max_individuals: int
     """Most individuals seen at once."""

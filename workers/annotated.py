@@ -84,7 +84,7 @@ def _look(path: Path, probe: Probe) -> tuple[str, float, float]:
             if frame is None:
                 raise DamagedVideoError("no picture in it can be decoded; copy the file again", path)
             infrared = is_infrared(frame.reformat(*_THUMBNAIL, format="rgb24").to_ndarray())
-            aspect = stream.codec_context.sample_aspect_ratio
+            aspect = stream.sample_aspect_ratio
             scale = 1 / float(aspect) if aspect and 0.25 <= aspect < 1 else 1.0
             # Both of a browser's clock and of the streams' own, the first of all streams begins it.
             start_s = max(0.0, probe.origin_s - (opened.start_time or 0) / av.time_base)

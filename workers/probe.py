@@ -140,7 +140,7 @@ def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Pro
     reasons = _pyav_reasons(container, codec, str(context.pix_fmt), packets, mp4)
     reasons += [missing] if missing else []
     decoder, reason = _choose_decoder(container, codec, reasons)
-    width, height = _displayed_size(context, mp4.rotation_deg)
+    width, height = _displayed_size(stream, mp4.rotation_deg)
     return Probe(
         container=container,
         codec=codec,
@@ -242,9 +242,9 @@ def _rate(times_s: NDArray[np.float64], last_s: float, stream: Any) -> tuple[flo
     return 1 / length_s, length_s
 
 
-def _displayed_size(context: Any, rotation_deg: int) -> tuple[int, int]:
-    width, height = int(context.width), int(context.height)
-    aspect = context.sample_aspect_ratio
+def _displayed_size(stream: Any, rotation_deg: int) -> tuple[int, int]:
+    width, height = int(stream.codec_context.width), int(stream.codec_context.height)
+    aspect = stream.sample_aspect_ratio  # of the container where it states one, else of the codec
     if aspect and 0.25 <= aspect <= 4:
         width = round(width * float(aspect))
     return (height, width) if rotation_deg in (90, 270) else (width, height)

@@ -15,7 +15,10 @@ _OF_RUN = {
     "realtime_factor": ("run_realtime_factor", "Seconds of video for each second of the last run"),
     "frames_decoded": ("run_frames_decoded", "Frames that the last run decoded"),
     "events": ("store_events", "Rows of events in the store: bouts, and what is unscored or not visible"),
-    "individuals": ("store_individuals", "Rows of individuals in the store, one for each day that one is there"),
+    "individuals": (
+        "store_individuals",
+        "Rows of individuals in the store, one for each day that one is there",
+    ),
 }
 _OF_STAGE = {
     "busy_s": ("stage_busy_seconds", "Busy time of a stage's workers in the last run"),

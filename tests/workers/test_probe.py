@@ -7,8 +7,10 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -55,6 +57,19 @@ def test_variable_rate_times_are_in_presentation_order(tmp_path: Path, write_vid
     path = write_video(tmp_path / "a.mkv", 40, options={"bf": "3"}, times_ms=times_ms)
     probe = probe_video(path)
     np.testing.assert_allclose(probe.times_s, [times_ms(number) / 1000 for number in range(40)], atol=1e-9)
+
+
+def test_the_shape_of_pixels_that_only_the_container_states(tmp_path: Path, write_video: WriteVideo) -> None:
+    plain, wide = write_video(tmp_path / "plain.mp4", 6), tmp_path / "wide.mp4"
+    with av.open(str(plain)) as source, av.open(str(wide), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.sample_aspect_ratio = Fraction(4, 3)
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert (probe_video(plain).width, probe_video(plain).height) == (160, 96)
+    assert (probe_video(wide).width, probe_video(wide).height) == (213, 96)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -89,6 +90,7 @@ class Night:
         self.blind_videos = 0
         """Of which nothing, or not everything that is empty, could be skipped, since I-frames are too far apart."""
         self.failures = Failures()
+        self._derived: set[CameraDay] = set()
         self._failed: dict[CameraDay, list[VideoRecord]] = {}
         self._tried_in_runs = dict(self.lookup.tried_in_runs)
         self._days = threading.BoundedSemaphore(context.settings.camera_days_at_once)
@@ -188,12 +190,13 @@ class Night:
 
         In the order of the dates, each looked at after the one before it: a change may be carried on.
         """
-        context = self.context
+        catalog = self.context.catalog
         outcomes = []
-        for day in context.catalog.camera_days():
-            held = stored_day(context.catalog, day, context.digests)
-            if not held.is_settled:
-                outcomes.append(self._derive(day, held.quarantined))
+        for day in catalog.camera_days():
+            if dataclasses.replace(day, date=day.date - dt.timedelta(days=1)) in self._derived:
+                held = stored_day(catalog, day, self.context.digests)
+                if not held.is_settled:
+                    outcomes.append(self._derive(day, held.quarantined))
         return outcomes
 
     def _clear_scratch(self) -> None:
@@ -342,6 +345,7 @@ class Night:
         job = derive_job(self.context, day, quarantined, details)
         with self.clock.wall("derive"):
             derived = Retried(str(day), partial(derive_day.remote, job), DERIVE_TRIES).result()
+        self._derived.add(day)
         return DayOutcome(day, derived.events, derived.individuals)
 
 

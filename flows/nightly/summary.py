@@ -12,7 +12,7 @@ from flows.nightly.night import DayOutcome, Night
 from flows.nightly.profile import profile_document, profile_run, profile_table
 from flows.nightly.scale import scale_of
 from storage import Store
-from storage.catalog import Catalog
+from storage.catalog import Catalog, Snapshot
 from storage.layout import CameraDay
 from storage.records import VideoRecord
 
@@ -20,9 +20,11 @@ from storage.records import VideoRecord
 def summarise(night: Night, outcomes: Sequence[DayOutcome], wall_s: float) -> dict[str, Any]:
     """The summary of a run, as ``run --json`` prints it."""
     context = night.context
-    stored = stored_videos(context.catalog)
+    stored = {video_id: record for video_id, (_, record) in night.lookup.stored.items()}
+    for day in {outcome.day for outcome in outcomes}:
+        stored |= {record.video_id: record for record in _videos(context.catalog, day)}
     videos = [stored[file.video_id] for file in night.lookup.files if file.video_id in stored]
-    counts = table_rows(context.catalog)
+    counts = table_rows(context.catalog.snapshot())
     profile = profile_run(
         night.clock, night.workers, wall_s=wall_s, video_s=night.video_s, device=night.device
     )
@@ -61,25 +63,14 @@ def budget(store: str) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in rows]
 
 
-def stored_videos(catalog: Catalog) -> dict[str, VideoRecord]:
-    """The rows of all videos of a store, by id."""
-    return {
-        record.video_id: record
-        for day in catalog.camera_days()
-        if "videos" in catalog.camera_day_footers(day)
-        for record in _videos(catalog, day)
-    }
-
-
 def _videos(catalog: Catalog, day: CameraDay) -> list[VideoRecord]:
-    return catalog.read_records("videos", day)
+    return catalog.read_records("videos", day) if "videos" in catalog.camera_day_footers(day) else []
 
 
-def table_rows(catalog: Catalog) -> Mapping[str, int]:
+def table_rows(snapshot: Snapshot) -> Mapping[str, int]:
     """Number of rows of a store's events and individuals, from the footers."""
-    footers = [catalog.camera_day_footers(day) for day in catalog.camera_days()]
     return {
-        table: sum(footer[table].rows for footer in footers if table in footer)
+        table: sum(footers[table].rows for footers in snapshot.tables.values() if table in footers)
         for table in ("events", "individuals")
     }
 

@@ -16,10 +16,10 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.errors import DamagedVideoError, DecodeMismatchError
+from workers.errors import DecodeMismatchError
 from workers.grid import FrameGrid
 from workers.messages import FrameChunk, GridSpan, Probe
-from workers.pyav_reader import decode_iframes, decoded_size, read_frames, to_rgb, upright
+from workers.pyav_reader import decode_iframes, decoded_size, read_frames, reading, to_rgb, upright
 from workers.segments import decoded_from
 from workers.spans import Piece, copy_pieces
 
@@ -182,14 +182,8 @@ def _cpu_pictures(
             tally.decoder = f"pyav: decord failed at frame {wanted[done]}: {error}{note}"
     if done == len(wanted):
         return
-    try:
+    with reading(path):
         yield from _pyav_pictures(path, probe, wanted[done:], frame_size, tally)
-    except av.error.MemoryError as error:
-        raise MemoryError(error.strerror) from error  # not the file's fault, and this one can be pickled
-    except av.error.FFmpegError as error:
-        raise DamagedVideoError(
-            f"reading stops after frame {wanted[0]}: {error.strerror}; copy the file again", path
-        ) from error
 
 
 class _DecordError(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
@@ -17,6 +18,24 @@ from workers.messages import Probe
 from workers.probe import open_container, video_stream
 
 _OF_THREAD = threading.local()
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """What FFmpeg raises in the block is the file's fault, or this process lacks memory.
+
+    Raises:
+        DamagedVideoError: the file cannot be read on: it is damaged, or gone, or another one by now.
+        MemoryError: this process may not take as much memory as that needs.
+    """
+    try:
+        yield
+    except av.error.MemoryError as error:
+        raise MemoryError(error.strerror) from error  # not the file's fault, and this one can be pickled
+    except av.error.FFmpegError as error:
+        raise DamagedVideoError(
+            f"reading it stops early: {error.strerror}; copy the file again", path
+        ) from error
 
 
 def decode_iframes(
@@ -34,10 +53,10 @@ def decode_iframes(
         Index of the frame in the video, its time in seconds from the start, RGB pixels ``(H, W, 3)``.
 
     Raises:
-        DamagedVideoError: not one I-frame could be decoded.
+        DamagedVideoError: the file cannot be read, or not one I-frame could be decoded.
     """
     count = 0
-    with open_container(path, probe.container) as container:
+    with reading(path), open_container(path, probe.container) as container:
         stream = video_stream(container, path)
         context = stream.codec_context
         context.thread_count = 1
@@ -73,10 +92,11 @@ def read_frames(path: str, probe: Probe, first_frame: int, last_frame: int) -> I
         and damaged ones may be missing.
 
     Raises:
+        DamagedVideoError: the file cannot be read.
         DecodeMismatchError: the size of the pictures changes.
     """
     for entry in _entries(probe, first_frame):
-        with open_container(path, probe.container) as container:
+        with reading(path), open_container(path, probe.container) as container:
             stream = video_stream(container, path)
             context = stream.codec_context
             context.thread_count = 1

@@ -190,6 +190,25 @@ def test_without_a_plate_everything_is_decoded(visited: Recording) -> None:
     assert presence.spans_s == pytest.approx(np.array([[0.0, 40.0]]))
 
 
+@pytest.mark.parametrize("content", [None, bytes(5000)], ids=["gone", "overwritten"])
+def test_a_file_that_is_lost_during_a_run_costs_the_others_nothing(
+    content: bytes | None, visited: Recording, tmp_path: Path
+) -> None:
+    path = encode(tmp_path / "lost.mp4", {}, seconds=30, iframe_gap_s=1)
+    lost = recording_of(path, number=1)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    survey = survey_of([visited, lost], SIZE)
+    assert survey.plates
+    assert survey.presence[visited.file.video_id].mode == "spans"
+    assert survey.presence[lost.file.video_id].mode == "whole"
+    assert "the I-frames cannot be read" in survey.presence[lost.file.video_id].reason
+    with pytest.raises(DamagedVideoError, match="copy the file again"):
+        list(read_frames(lost.file.path, lost.probe, 0, 5))
+
+
 def test_damaged_iframes_mean_that_the_decoder_decides(visited: Recording, tmp_path: Path) -> None:
     plates = camera_day_plates([visited], SIZE)
     content = bytearray(Path(visited.file.path).read_bytes())

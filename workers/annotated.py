@@ -17,7 +17,7 @@ import av.error
 
 from storage.formats.annotations import OTHER, Annotation, NoVideo, VideoFacts
 from workers.errors import DamagedVideoError, UnreadableVideoError
-from workers.messages import GRID_HZ, MIN_BEHAVIOUR_FPS, ArchiveFile, Probe
+from workers.messages import GRID_HZ, MIN_BEHAVIOUR_FPS, ArchiveFile, Probe, scores_behaviour
 from workers.pictures import is_infrared
 from workers.probe import open_container, probe_video, video_stream
 from workers.simulate.tables import HEADERS
@@ -62,7 +62,7 @@ def examine_video(file: ArchiveFile, root: Path) -> AnnotatedVideo | NoVideo:
     """Size, times and light of a video, or why it cannot be trained on."""
     try:
         probe = probe_video(file.path, root)
-        if probe.fps < MIN_BEHAVIOUR_FPS:
+        if not scores_behaviour(probe.fps):
             needed = f"behaviour is not learnt below {MIN_BEHAVIOUR_FPS:g}"
             return NoVideo("unreadable video", f"it has {probe.fps:.2f} frames a second, {needed}")
         light, player_scale, start_s = _look(Path(file.path), probe)

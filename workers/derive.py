@@ -26,7 +26,7 @@ from storage.layout import CameraDay
 from storage.parquet import Footer
 from storage.records import EffortRecord, TrackRecord, VideoRecord
 from workers.effort import Coverage, Interval, camera_day_effort
-from workers.messages import MIN_BEHAVIOUR_FPS
+from workers.messages import scores_behaviour
 from workers.segment import segment_camera_day
 from workers.track import CameraDayTracks, TrackCarry, TrackInput, TrackSettings, carry_from, track_camera_day
 
@@ -206,7 +206,7 @@ def _coverage(video: TrackInput) -> Coverage:
         _interval(video.start_time, start, min(end, video.duration_s))
         for start, end in video.observed_spans_s
     )
-    scored = looked if video.fps >= MIN_BEHAVIOUR_FPS else ()
+    scored = looked if scores_behaviour(video.fps) else ()
     return Coverage(recorded=whole, readable=whole, surveyed=whole, decoded=looked, scored=scored)
 
 

@@ -24,11 +24,18 @@ clips of 32 frames reach twice as far on both sides."""
 
 MIN_BEHAVIOUR_FPS = 10.0
 """Below this frame rate individuals are found and tracked, and behaviour is not scored."""
+LOST_SHARE = 0.05
+"""Of its frames a camera may lose this share and still count as one of its rate."""
 
 FIRST_YEAR = 1990
 """Cameras whose clock was never set write 1904, 1970 or 1980."""
 
 DecoderName = Literal["decord", "pyav"]
+
+
+def scores_behaviour(fps: float) -> bool:
+    """Whether behaviour is scored in a video of this frame rate."""
+    return fps >= MIN_BEHAVIOUR_FPS * (1 - LOST_SHARE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +52,7 @@ class Probe:
     rotation_deg: int
     """Degrees counter-clockwise by which a decoded picture is turned for display: 0, 90, 180 or 270."""
     fps: float
-    """Mean frame rate, from the packet timestamps."""
+    """Frames a second while the camera recorded, from the packet timestamps; frames of one time count once."""
     times_s: NDArray[np.float64]
     """Presentation time of every frame in presentation order, the first at 0, shape ``(N,)``."""
     is_iframe: NDArray[np.bool_]

@@ -45,6 +45,8 @@ MISSING_SHARE = 0.1
 """Headers round their lengths; what is missing beyond this share is told."""
 MAX_REORDERED = 32
 """No codec shows a frame after one that is decoded so many frames later: at most 16 may wait for their turn."""
+MAX_FREEZE_S, FREEZE_FRAMES = 2.0, 4
+"""Longer without a frame, and than so many usual steps between frames: the camera recorded nothing."""
 MAX_GROUP_FRAMES = 600
 """decord's frames are held until their group of pictures is verified."""
 DECORD_FORMATS = {"yuv420p", "yuvj420p"}
@@ -232,11 +234,20 @@ def _check_order(packets: PacketTable, first: int, time_base: float, file: Path)
             )
 
 
+def pauses(times_s: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
+    """Frames after which nothing was recorded, for how long each time, and the usual time between frames."""
+    steps_s = np.diff(times_s)
+    usual_s = float(np.median(steps_s)) if steps_s.size else 0.0
+    after = np.flatnonzero(steps_s > max(MAX_FREEZE_S, FREEZE_FRAMES * usual_s))
+    return after, steps_s[after] - usual_s, usual_s
+
+
 def _rate(times_s: NDArray[np.float64], last_s: float, stream: Any) -> tuple[float, float]:
-    """Mean frame rate and the length of the last frame in seconds."""
-    if len(times_s) > 1 and times_s[-1] > 0:
-        fps = (len(times_s) - 1) / float(times_s[-1])
-        return fps, float(np.median(np.diff(times_s)))
+    """Frames a second while the camera recorded, and the length of the last frame in seconds."""
+    moments_s = np.unique(times_s)  # of two frames of one time the grid shows one
+    if moments_s.size > 1:
+        _, lost_s, usual_s = pauses(moments_s)
+        return (moments_s.size - 1) / float(moments_s[-1] - lost_s.sum()), usual_s
     stated = stream.average_rate or stream.guessed_rate
     length_s = last_s or (1 / float(stated) if stated else DEFAULT_FRAME_S)
     return 1 / length_s, length_s

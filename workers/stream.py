@@ -20,7 +20,7 @@ from model.errors import ModelError
 from storage.records import DetectionColumns
 from workers.actors import DecodeLimits, DecodeReport, decode_segment
 from workers.errors import NO_VIDEO_TO_BLAME, ProcessEndedError, UnreadableVideoError
-from workers.messages import MIN_BEHAVIOUR_FPS, GridSpan, Plate, Recording
+from workers.messages import GridSpan, Plate, Recording, scores_behaviour
 from workers.pool import ActorPool, SharedActors
 from workers.retries import INTERRUPTED, PROCESS_TRIES, Interruptions, is_alive
 from workers.score import ScoredKeyframes, join_rows
@@ -245,7 +245,7 @@ class CameraDayStream:
         self._submit(_Scoring(actor, opened, number, (opened.previous, item), keyframes))
 
     def _submit(self, scoring: _Scoring) -> None:
-        behaviour = scoring.opened.video.recording.probe.fps >= MIN_BEHAVIOUR_FPS
+        behaviour = scores_behaviour(scoring.opened.video.recording.probe.fps)
         chunk = (*scoring.chunks, scoring.keyframes, self._plates, behaviour)
         self._scoring[self._pool.submit(scoring.actor, *chunk)] = scoring
 

@@ -16,6 +16,7 @@ from workers.detect_combined import CombinedDetector
 from workers.errors import UnreadableVideoError
 from workers.messages import Boxes, Keyframes, Plate, Presence, Recording
 from workers.plates import build_plates
+from workers.probe import pauses
 from workers.pyav_reader import read_frames, to_rgb
 
 MAX_SAMPLES = 120
@@ -37,8 +38,6 @@ LEARNED_STEP_S, STILL_STEP_S = 8.0, 30.0
 there when the plate was made, and so are there for long; motion sees the others. Where it found none, and nothing has
 moved since, it looks after the longer time. Where one of two looks finds some, they are there between the two,
 but not before anything else moved."""
-MAX_FREEZE_S, FREEZE_FRAMES = 2.0, 4
-"""Longer without a frame, and than so many usual steps between frames: the camera recorded nothing."""
 WHOLE_SHARE = 0.98
 """A file of which the spans cover more is decoded whole."""
 _BATCH = 32
@@ -92,25 +91,17 @@ def without_pauses(presence: Presence, times_s: NDArray[np.float64]) -> Presence
         presence: of a video.
         times_s: time of each of its frames, ascending, shape ``(N,)``.
     """
-    pauses, lost_s, usual_s = _pauses(times_s)
-    if not pauses.size:
+    after, lost_s, usual_s = pauses(times_s)
+    if not after.size:
         return presence
     recorded = np.stack(
-        [np.concatenate([[0.0], times_s[pauses + 1]]), np.concatenate([times_s[pauses] + usual_s, [np.inf]])],
+        [np.concatenate([[0.0], times_s[after + 1]]), np.concatenate([times_s[after] + usual_s, [np.inf]])],
         axis=1,
     )
     shared = [(max(a, c), min(b, d)) for a, b in presence.spans_s for c, d in recorded]
     spans_s = np.array([span for span in shared if span[0] < span[1]], np.float64).reshape(-1, 2)
     reason = f"{presence.reason}; nothing was recorded for {lost_s.sum():,.1f} s within it"
     return dataclasses.replace(presence, spans_s=spans_s, reason=reason)
-
-
-def _pauses(times_s: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
-    """Frames after which nothing was recorded, for how long each time, and the usual time between frames."""
-    steps_s = np.diff(times_s)
-    usual_s = float(np.median(steps_s)) if steps_s.size else 0.0
-    pauses = np.flatnonzero(steps_s > max(MAX_FREEZE_S, FREEZE_FRAMES * usual_s))
-    return pauses, steps_s[pauses] - usual_s, usual_s
 
 
 def _survey(
@@ -168,8 +159,8 @@ def presence_from_iframes(
     occupied = seen[:-1] | seen[1:]
     gaps_s = np.diff(edges)
     if frames_s is not None:
-        pauses, lost_s, _ = _pauses(frames_s)
-        within = np.searchsorted(edges[1:-1], frames_s[pauses], side="right")
+        after, lost_s, _ = pauses(frames_s)
+        within = np.searchsorted(edges[1:-1], frames_s[after], side="right")
         np.subtract.at(gaps_s, within, lost_s)
     unknown = ~occupied & (gaps_s > max_iframe_gap_s + GAP_ROUNDING_S)
     wanted = occupied | unknown

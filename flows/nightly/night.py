@@ -47,6 +47,7 @@ from workers.messages import (
     Quarantined,
     Recording,
     Survey,
+    scores_behaviour,
 )
 from workers.scratch import forget, is_remote
 from workers.segments import plan_day
@@ -372,7 +373,7 @@ def video_record(
     """The row of a video that was read."""
     probe = recording.probe
     remarks = [f"read by {decoder}"] if decoder not in ("", "decord") else []
-    if probe.fps < MIN_BEHAVIOUR_FPS:
+    if not scores_behaviour(probe.fps):
         remarks.append(
             f"behaviour not scored: {probe.fps:.3g} frames a second are too few, {MIN_BEHAVIOUR_FPS:g} are needed"
         )

@@ -21,7 +21,6 @@ from storage.records import DetectionColumns, VideoRecord
 from workers.archive import list_archive, place_recording
 from workers.decode import DecodeTally, decode_span, frame_size
 from workers.messages import (
-    MIN_BEHAVIOUR_FPS,
     ArchiveFile,
     Boxes,
     FrameChunk,
@@ -29,6 +28,7 @@ from workers.messages import (
     Plate,
     Presence,
     Recording,
+    scores_behaviour,
 )
 from workers.probe import probe_video
 from workers.score import join_chunks
@@ -180,7 +180,7 @@ def replay_infer(context: RunContext, videos: Sequence[StoredVideo]) -> StageRep
     found, spec = Differences(), context.scorer_spec(1)
     scorer = Scorer(spec.checkpoint, spec.device, spec.batch_clips, spec.engine)
     for video in videos:
-        if video.record.fps < MIN_BEHAVIOUR_FPS:
+        if not scores_behaviour(video.record.fps):
             continue
         rows = _detections(context, video)
         for stretch in _stretches(context, video, DecodeTally(), rows):

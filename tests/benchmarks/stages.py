@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from workers.detectors import DetectorSpec
-from workers.messages import MIN_BEHAVIOUR_FPS, FrameChunk, GridSpan, Plate, Recording
+from workers.messages import FrameChunk, GridSpan, Plate, Recording, scores_behaviour
 from workers.score import ScorerSpec
 from workers.segments import CHUNK_FRAMES, Segment
 
@@ -85,7 +85,7 @@ def score(
     if spec not in _SCORERS:
         _SCORERS[spec] = FrameScorer(spec)
     scorer, watch = _SCORERS[spec], Watch()
-    behaviour = segment.recording.probe.fps >= MIN_BEHAVIOUR_FPS
+    behaviour = scores_behaviour(segment.recording.probe.fps)
     previous: FrameChunk | None = None
     for number, chunk in enumerate(chunks_of(segment, frame_size)):
         keyframes = segment.keyframes_ready(number)

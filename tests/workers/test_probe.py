@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from workers import probe as probe_module
 from workers.containers import sniff_format
@@ -29,6 +30,7 @@ from workers.errors import (
     UnsafePathError,
     UnsupportedCodecError,
 )
+from workers.messages import scores_behaviour
 from workers.probe import probe_video
 
 WriteVideo = Callable[..., Path]
@@ -107,6 +109,26 @@ def test_intra_refresh_marks_no_iframes(tmp_path: Path, write_video: WriteVideo)
     settings = {"x264-params": "intra-refresh=1:keyint=20:bframes=0"}
     probe = probe_video(write_video(tmp_path / "a.mp4", 60, options=settings))
     assert np.flatnonzero(probe.is_iframe).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("times_s", "fps", "is_scored"),
+    [
+        (np.delete(np.arange(601) / 10, 77), 599 / 60, True),
+        (np.delete(np.arange(601) / 10, np.arange(5, 600, 10)), 9.0, False),
+        (np.concatenate([np.arange(30) / 15, 62.0 + np.arange(31) / 15]), 15.0, True),
+        (np.arange(60) * 5.0, 0.2, False),
+        (np.repeat(np.arange(100) / 8, 2), 8.0, False),
+        ((np.arange(40)[:, None] * 0.5 + np.arange(3) / 30).ravel(), 119 / (19.5 + 2 / 30), False),
+    ],
+    ids=["a lost frame", "many lost", "a pause", "stills", "two of a time", "bursts"],
+)
+def test_the_rate_is_that_of_what_was_recorded(
+    times_s: NDArray[np.float64], fps: float, is_scored: bool
+) -> None:
+    found, _ = probe_module._rate(times_s, 0.0, None)
+    assert found == pytest.approx(fps)
+    assert scores_behaviour(found) is is_scored
 
 
 def test_one_frame(tmp_path: Path, write_video: WriteVideo) -> None:

@@ -77,7 +77,7 @@ def camera_day_tables(job: DeriveJob, catalog: Catalog) -> tuple[dict[str, Seque
     digests = {video_id: footer.model_digest for video_id, footer in footers.items()}
     events = [
         dataclasses.replace(event, model_digest=digests[event.video_id])
-        for event in segment_camera_day(inputs, tracks, job.ethogram, "", job.config_digest, refiner)
+        for event in segment_camera_day(tracks, job.ethogram, "", job.config_digest, refiner)
     ]
     footer = _footer(catalog, job, footers, refiner_note)
     rows: dict[str, Sequence[Any]] = {

@@ -12,7 +12,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +23,7 @@ from model.refiner import Refiner, refine
 from storage.records import EventRecord, IndividualRecord
 from workers.bouts import Floats, Stretch, apply_rules, decide, smooth, stretches
 from workers.messages import GRID_HZ, KEYFRAME_STEP
-from workers.track import (
-    CameraDayTracks,
-    Chain,
-    TrackInput,
-    chains,
-)
+from workers.track import CameraDayTracks, Chain, TrackInput
 from workers.visibility import seen_span_s, visible_for_s
 
 
@@ -66,7 +61,6 @@ class _Part:
 
 
 def segment_camera_day(
-    videos: Sequence[TrackInput],
     tracks: CameraDayTracks,
     ethogram: Ethogram,
     model_digest: str,
@@ -82,14 +76,15 @@ def segment_camera_day(
         ValueError: the probabilities are not those of ``ethogram``.
     """
     events: list[EventRecord] = []
-    for chain in chains(videos, tracks.settings):
+    for chain in tracks.chains:
         samples = _chain_samples(chain)
         if samples.p_behaviour.shape[1:] != (len(ethogram.names),) and len(samples.time_s):
             raise ValueError(
                 f"the detections hold {samples.p_behaviour.shape[1]} probabilities per box, the ethogram "
                 f"{ethogram.name!r} has {len(ethogram.names)}; use the one that the store was made with"
             )
-        owner = np.concatenate([tracks.owner[video.video_id] for video in chain.videos])
+        shown = zip(chain.videos, chain.skipped, strict=True)
+        owner = np.concatenate([tracks.owner[video.video_id][skipped:] for video, skipped in shown])
         order = np.argsort(owner, kind="stable")
         name, first = np.unique(owner[order], return_index=True)
         rows_of = np.split(order, first[1:]) if len(name) else []
@@ -166,7 +161,7 @@ def _event(
     model_digest: str,
     config_digest: str,
 ) -> EventRecord:
-    position = max(int(np.searchsorted(chain.starts_s, part.start_s + 1e-9, side="right")) - 1, 0)
+    position = chain.number_at(part.start_s)
     video, video_start_s = chain.videos[position], chain.starts_s[position]
     start_time = chain.epoch + dt.timedelta(seconds=part.start_s)
     start_s, end_s = part.start_s - video_start_s, part.end_s - video_start_s

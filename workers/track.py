@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,8 +78,8 @@ class CameraDayTracks:
     """In the order in which they were first seen."""
     owner: Mapping[str, NDArray[np.int32]]
     """By video and row, the index in ``individuals``, or -1 where a box is in no confirmed track."""
-    settings: TrackSettings
-    """With which they were made."""
+    chains: tuple[Chain, ...]
+    """In which they were made."""
 
     def individual_ids(self, video_id: str) -> tuple[str, ...]:
         """The individual of each row of one video; empty for rows in no confirmed track."""
@@ -93,12 +93,14 @@ class TrackCarry:
 
     end_time: dt.datetime
     """UTC end of the last recording."""
+    ahead_s: float
+    """By how much the clock of its chain was ahead of that then."""
     aspect: float
     individual_ids: tuple[str, ...]
     owner: NDArray[np.int64]
     """Index in ``individual_ids``, shape ``(R,)``."""
     time_s: Floats
-    """Seconds from ``end_time``, negative, shape ``(R,)``."""
+    """Seconds from the end of the chain's clock, negative, shape ``(R,)``."""
     xyxy: NDArray[np.float32]
     """Shape ``(R, 4)``."""
     box_score: NDArray[np.float32]
@@ -111,9 +113,14 @@ class Chain:
     """Consecutive recordings of one camera, between which identities continue."""
 
     videos: tuple[TrackInput, ...]
+    """Without the boxes of the moments that the one before shows, too."""
     starts_s: tuple[float, ...]
-    """Start of each on the chain's clock, whose zero is the start of the first; never before the end of
-    the one before."""
+    """Start of each on the chain's clock, whose zero is the start of the first; later than the recording says where
+    the one before ends later, by at most ``max_overlap_s``."""
+    shown_from_s: tuple[float, ...]
+    """Moment of the clock from which each is shown: its start, or the end of the one before."""
+    skipped: tuple[int, ...]
+    """First boxes of each that are left out."""
 
     @property
     def epoch(self) -> dt.datetime:
@@ -123,16 +130,20 @@ class Chain:
     @property
     def end_s(self) -> float:
         """End of the last recording on the clock."""
-        return self.starts_s[-1] + self.videos[-1].duration_s
+        return max(s + video.duration_s for video, s in zip(self.videos, self.starts_s, strict=True))
 
     @property
     def step_s(self) -> float:
         """Time from one keyframe to the next, the longest of the recordings'."""
         return max(video.step_s for video in self.videos)
 
+    def number_at(self, time_s: float) -> int:
+        """Which recording shows a moment of the clock."""
+        return max(int(np.searchsorted(self.shown_from_s, time_s + 1e-9, side="right")) - 1, 0)
+
     def recording_at(self, time_s: float) -> tuple[float, float]:
         """Start and end on the clock of the recording that a moment of it lies in."""
-        number = max(int(np.searchsorted(self.starts_s, time_s + 1e-9, side="right")) - 1, 0)
+        number = self.number_at(time_s)
         return self.starts_s[number], self.starts_s[number] + self.videos[number].duration_s
 
     def times_s(self) -> Floats:
@@ -142,29 +153,65 @@ class Chain:
         )
 
 
-def chains(videos: Sequence[TrackInput], settings: TrackSettings) -> list[Chain]:
+def chains(
+    videos: Sequence[TrackInput], settings: TrackSettings, carry: TrackCarry | None = None
+) -> list[Chain]:
     """Split the recordings of one camera where identities cannot continue.
 
     That is at a long pause, at an overlap (two recordings of one moment are two scenes), and where the
-    picture's shape changes.
+    picture's shape changes. The first chain's clock goes on from that of ``carry``.
     """
-    ordered = sorted(videos, key=lambda video: (video.start_time, video.video_id))
-    groups: list[tuple[list[TrackInput], list[float]]] = []
-    for video in ordered:
-        if groups:
-            members, starts_s = groups[-1]
-            start_s = (video.start_time - members[0].start_time).total_seconds()
-            end_s = starts_s[-1] + members[-1].duration_s
-            if _continues(start_s - end_s, members[-1].aspect, video.aspect, settings):
-                members.append(video)
-                starts_s.append(max(start_s, end_s))
-                continue
-        groups.append(([video], [0.0]))
-    return [Chain(tuple(members), tuple(starts_s)) for members, starts_s in groups]
+    groups: list[list[TrackInput]] = []
+    for video in sorted(videos, key=lambda video: (video.start_time, video.video_id)):
+        if groups and _continues(_end_time(groups[-1][-1]), groups[-1][-1].aspect, video, settings):
+            groups[-1].append(video)
+        else:
+            groups.append([video])
+    return [
+        _on_one_clock(group, settings, _until_s(carry, group[0]) if carry and not position else 0.0)
+        for position, group in enumerate(groups)
+    ]
 
 
-def _continues(pause_s: float, aspect: float, next_aspect: float, settings: TrackSettings) -> bool:
-    same_shape = abs(aspect - next_aspect) < 0.01 * aspect
+def _end_time(video: TrackInput) -> dt.datetime:
+    return video.start_time + dt.timedelta(seconds=video.duration_s)
+
+
+def _until_s(carry: TrackCarry, first: TrackInput) -> float:
+    """The end of the clock before, on that of a chain that goes on from there."""
+    return (carry.end_time - first.start_time).total_seconds() + carry.ahead_s
+
+
+def _on_one_clock(group: Sequence[TrackInput], settings: TrackSettings, until_s: float) -> Chain:
+    """A chain of recordings, whose clock never runs backwards, the one before having ended at ``until_s``.
+
+    Start times in file names are whole seconds, so that recordings which seem to overlap may only meet: they are
+    put one behind the other. Further than those times may be off, the clock stays with them, and what two recordings
+    then both show is left out of the later one.
+    """
+    videos, starts_s, shown_from_s, skipped = [], [], [], []
+    for video in group:
+        start_s = (video.start_time - group[0].start_time).total_seconds()
+        start_s = max(start_s, min(until_s, start_s + settings.max_overlap_s))
+        count = int(np.searchsorted(start_s + video.detections.time_s, until_s - 1e-9))
+        videos.append(_without_first(video, count))
+        starts_s.append(start_s)
+        shown_from_s.append(max(start_s, until_s))
+        skipped.append(count)
+        until_s = max(until_s, start_s + video.duration_s)
+    return Chain(tuple(videos), tuple(starts_s), tuple(shown_from_s), tuple(skipped))
+
+
+def _without_first(video: TrackInput, count: int) -> TrackInput:
+    columns = {field.name: getattr(video.detections, field.name) for field in fields(video.detections)}
+    rest = {name: column[count:] for name, column in columns.items() if name != "video_id"}
+    return replace(video, detections=replace(video.detections, **rest))
+
+
+def _continues(end_time: dt.datetime, aspect: float, video: TrackInput, settings: TrackSettings) -> bool:
+    """Whether identities go on in a recording from one that ended then."""
+    pause_s = (video.start_time - end_time).total_seconds()
+    same_shape = abs(aspect - video.aspect) < 0.01 * aspect
     return same_shape and -settings.max_overlap_s <= pause_s <= settings.max_gap_s
 
 
@@ -179,25 +226,24 @@ def track_camera_day(
     """
     found: list[IndividualRecord] = []
     numbers: dict[str, NDArray[np.int32]] = {}
-    for position, chain in enumerate(chains(videos, settings)):
-        before = carry if position == 0 and carry is not None and _follows(carry, chain, settings) else None
+    first = min(videos, key=lambda video: (video.start_time, video.video_id), default=None)
+    if carry and not (first and _continues(carry.end_time, carry.aspect, first, settings)):
+        carry = None
+    found_chains = chains(videos, settings, carry)
+    for position, chain in enumerate(found_chains):
         counts = [len(video.detections.frame) for video in chain.videos]
         of_row = np.full(sum(counts), NO_TRACK, np.int32)
-        for individual, rows in _individuals(chain, settings, before):
+        for individual, rows in _individuals(chain, settings, None if position else carry):
             of_row[rows] = len(found)
             found.append(individual)
-        for video, part in zip(chain.videos, np.split(of_row, np.cumsum(counts)[:-1]), strict=True):
-            numbers[video.video_id] = part
+        parts = np.split(of_row, np.cumsum(counts)[:-1])
+        for video, skipped, part in zip(chain.videos, chain.skipped, parts, strict=True):
+            numbers[video.video_id] = np.pad(part, (skipped, 0), constant_values=NO_TRACK)
     order = sorted(range(len(found)), key=lambda k: (found[k].first_seen, found[k].individual_id))
     rank = np.full(len(found) + 1, NO_TRACK, np.int32)  # the last one is that of NO_TRACK
     rank[order] = np.arange(len(found), dtype=np.int32)
     owner = {video_id: rank[of_row] for video_id, of_row in numbers.items()}
-    return CameraDayTracks(tuple(found[k] for k in order), owner, settings)
-
-
-def _follows(carry: TrackCarry, chain: Chain, settings: TrackSettings) -> bool:
-    pause_s = (chain.epoch - carry.end_time).total_seconds()
-    return _continues(pause_s, carry.aspect, chain.videos[0].aspect, settings)
+    return CameraDayTracks(tuple(found[k] for k in order), owner, tuple(found_chains))
 
 
 def _individuals(
@@ -243,9 +289,7 @@ def _rows(chain: Chain, settings: TrackSettings, carry: TrackCarry | None) -> Ro
     doing = np.nan_to_num(np.concatenate([part.p_behaviour for part in parts]))
     fixed = np.full(len(time_s), NO_TRACK, np.int64)
     if carry is not None:
-        # The pause may be negative by the rounding of start times; the clock never runs backwards.
-        pause_s = max((chain.epoch - carry.end_time).total_seconds(), 0.0)
-        time_s = np.concatenate([carry.time_s - pause_s, time_s])
+        time_s = np.concatenate([carry.time_s + _until_s(carry, chain.videos[0]), time_s])
         xyxy = np.concatenate([carry.xyxy, xyxy])
         score = np.concatenate([carry.box_score, score])
         look = np.concatenate([carry.embedding, look])
@@ -275,10 +319,10 @@ def _rows(chain: Chain, settings: TrackSettings, carry: TrackCarry | None) -> Ro
 def _unwatched_s(chain: Chain) -> Floats:
     """Stretches of more than a second, on the chain's clock, in which the detector did not look."""
     spans = []
-    for video, start_s in zip(chain.videos, chain.starts_s, strict=True):
+    for video, start_s, shown_from_s in zip(chain.videos, chain.starts_s, chain.shown_from_s, strict=True):
         edges = np.concatenate([[0.0], video.observed_spans_s.ravel(), [video.duration_s]])
-        spans.append(start_s + edges.reshape(-1, 2))
-    unwatched = np.concatenate(spans)
+        spans.append(np.maximum(start_s + edges, shown_from_s).reshape(-1, 2))
+    unwatched: Floats = np.concatenate(spans)
     return unwatched[unwatched[:, 1] - unwatched[:, 0] > 1.0]
 
 
@@ -331,22 +375,25 @@ def carry_from(
     if not videos:
         return None
     chain = chains(videos, settings)[-1]
-    counts = [len(video.detections.frame) for video in chain.videos]
-    offset = dict(zip((v.video_id for v in chain.videos), np.cumsum([0, *counts]).tolist(), strict=False))
     time_s = chain.times_s() - chain.end_s
     earliest_s = -settings.stitch.max_occlusion_s - 2.0
-    held = [
-        (offset[record.video_id] + record.row, record.individual_id)
+    counts = [len(video.detections.frame) for video in chain.videos]
+    firsts = zip(chain.videos, chain.skipped, np.cumsum([0, *counts]).tolist(), strict=False)
+    offset = {video.video_id: (skipped, first - skipped) for video, skipped, first in firsts}
+    places = [
+        (offset[record.video_id][1] + record.row, record.individual_id)
         for record in records
-        if record.video_id in offset and time_s[offset[record.video_id] + record.row] >= earliest_s
+        if record.video_id in offset and record.row >= offset[record.video_id][0]
     ]
-    held.sort()
+    held = sorted((place, name) for place, name in places if time_s[place] >= earliest_s)
     row = np.array([row for row, _ in held], np.intp)
     names, owner = np.unique(np.array([name for _, name in held], np.str_), return_inverse=True)
     parts = [video.detections for video in chain.videos]
+    last = chain.videos[-1]
     return TrackCarry(
-        end_time=chain.epoch + dt.timedelta(seconds=chain.end_s),
-        aspect=chain.videos[-1].aspect,
+        end_time=_end_time(last),
+        ahead_s=chain.end_s - last.duration_s - (last.start_time - chain.epoch).total_seconds(),
+        aspect=last.aspect,
         individual_ids=tuple(names.tolist()),
         owner=owner.astype(np.int64),
         time_s=time_s[row],

@@ -45,7 +45,7 @@ def tracking_rows(bench: Bench) -> Iterator[Row]:
         found = []
         track_s = timed(lambda: found.append(track_camera_day(inputs, tracking, None)))
         yield from stage_rows("tracking", track_s, boxes, hours)
-        segment_s = timed(lambda: segment_camera_day(inputs, found[0], ethogram, "", "", refiner))
+        segment_s = timed(lambda: segment_camera_day(found[0], ethogram, "", "", refiner))
         yield from stage_rows("segmentation", segment_s, boxes, hours)
         store = str(bench.root / "tracked")
         catalog = Catalog(open_filesystem(store))

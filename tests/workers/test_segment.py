@@ -71,7 +71,7 @@ def recording(
 
 def events_of(*videos: TrackInput, rules: Ethogram = ALL_PLAIN) -> list[EventRecord]:
     tracks = track_camera_day(videos, TrackSettings(), None)
-    return segment_camera_day(videos, tracks, rules, "model", "config")
+    return segment_camera_day(tracks, rules, "model", "config")
 
 
 def shown(events: list[EventRecord]) -> list[tuple[str, int]]:
@@ -111,7 +111,7 @@ def test_a_refiner_decides_from_the_scores_around_a_keyframe() -> None:
     refiner = Refiner(shape, tensors)
     video = recording("ffffvvvv")
     tracks = track_camera_day([video], TrackSettings(), None)
-    events = segment_camera_day([video], tracks, ALL_PLAIN, "model", "config", refiner)
+    events = segment_camera_day(tracks, ALL_PLAIN, "model", "config", refiner)
     assert shown(events) == [("unscored", 1), ("feeding", 4), ("vigilance", 3)]
 
 
@@ -277,8 +277,8 @@ def test_bouts_never_overlap_and_add_up_to_the_span(
         videos.append(dataclasses.replace(whole, detections=columns, start_time=start, duration_s=length_s))
     tracks = track_camera_day(videos, TrackSettings(), None)
     etho = ethogram(*rules)
-    events = segment_camera_day(videos, tracks, etho, "m", "c")
-    again = segment_camera_day(videos, tracks, etho, "m", "c")
+    events = segment_camera_day(tracks, etho, "m", "c")
+    again = segment_camera_day(tracks, etho, "m", "c")
     assert repr(events) == repr(again)  # NaN is not equal to itself
     for one in tracks.individuals:
         own = [event for event in events if event.individual_id == one.individual_id]
@@ -347,6 +347,6 @@ def test_a_longer_pause_that_tracking_was_told_to_bridge_is_bridged_here_too() -
     first = recording("ffff", video_id="a")
     second = recording("ffff", video_id="b", start=START + dt.timedelta(seconds=4 * STEP_S + 8))
     tracks = track_camera_day([first, second], TrackSettings(max_gap_s=10.0), None)
-    events = segment_camera_day([first, second], tracks, ALL_PLAIN, "model", "config")
+    events = segment_camera_day(tracks, ALL_PLAIN, "model", "config")
     assert [e.behaviour for e in events] == ["feeding", "not_visible", "feeding"]
     assert len(events_of(first, second)) == 2

@@ -253,6 +253,35 @@ def test_identities_go_on_in_the_next_recording_unless_it_comes_late_or_overlaps
     assert [len(names) for names in found.values()] == [ids, ids]
 
 
+def test_identities_go_on_through_many_files_that_repeat_a_little_and_nothing_counts_twice_for_long() -> None:
+    scene = [Actor(moving(0.3, 0.5, 0.006), ALWAYS), Actor(standing(1.2, 0.6), ALWAYS)]
+    filmed = [
+        film(
+            scene,
+            20.0,
+            video_id=f"v{k}",
+            start=START + dt.timedelta(seconds=19.4 * k),
+            offset_s=19.4 * k,
+        )
+        for k in range(8)
+    ]
+    tracks = track_camera_day([video for video, _ in filmed], SETTINGS, None)
+    (chain,) = tracks.chains
+    # Whole seconds may hide up to 1 s of overlap; beyond, the clock is the recordings' own, and the rest is left out.
+    assert chain.starts_s == pytest.approx((0.0, 20.0, *(19.4 * k + 1.0 for k in range(2, 8))))
+    assert chain.skipped == (0, 0, 2, *[6] * 5)  # 0.2 s and 0.6 s of two birds, every 4/15 s
+    assert (np.diff(chain.times_s()) >= 0).all()
+    for video, _ in filmed:
+        names = tracks.individual_ids(video.video_id)
+        assert [name == "" for name in names] == [
+            k < len(names) - sum(map(bool, names)) for k in range(len(names))
+        ]
+    found = ids_by_actor(tracks, filmed)
+    assert_each_has_one_id_of_its_own({who: [name for name in ids if name] for who, ids in found.items()})
+    end = START + dt.timedelta(seconds=7 * 19.4 + 20.0)
+    assert all(end <= one.last_seen <= end + dt.timedelta(seconds=1.3) for one in tracks.individuals)
+
+
 def test_recordings_of_another_shape_share_no_individual() -> None:
     scene = [Actor(standing(0.5, 0.5), ALWAYS)]
     second = film(scene, 9.0, video_id="b", start=START + dt.timedelta(seconds=9), aspect=4 / 3)
@@ -296,6 +325,32 @@ def test_a_bird_present_at_midnight_keeps_its_id_and_the_cut_changes_nothing() -
     assert morning.individual_ids("after") == whole.individual_ids("after")
     assert evening.individual_ids("before") == whole.individual_ids("before")
     assert min(one.first_seen for one in morning.individuals) == after[0].start_time
+
+
+def test_a_border_of_days_between_files_that_repeat_a_little_changes_nothing() -> None:
+    filmed = [
+        film(
+            MIDNIGHT_SCENE,
+            12.0,
+            video_id=f"v{k}",
+            start=START + dt.timedelta(seconds=11.4 * k),
+            offset_s=11.4 * k,
+            jitter=0.01,
+        )
+        for k in range(5)
+    ]
+    videos = [video for video, _ in filmed]
+    whole = track_camera_day(videos, SETTINGS, None)
+    evening = track_camera_day(videos[:3], SETTINGS, None)
+    records = [record for video in videos[:3] for record in records_of(evening, video)]
+    carry = carry_from(videos[:3], records, SETTINGS)
+    morning = track_camera_day(videos[3:], SETTINGS, carry)
+    for video in videos[3:]:
+        assert morning.individual_ids(video.video_id) == whole.individual_ids(video.video_id)
+    (day,), (rest,) = whole.chains, morning.chains
+    assert rest.skipped == day.skipped[3:]
+    shift_s = (videos[3].start_time - START).total_seconds()
+    assert [start_s + shift_s for start_s in rest.starts_s] == pytest.approx(day.starts_s[3:])
 
 
 def test_without_a_carry_the_same_birds_are_new() -> None:

@@ -100,12 +100,12 @@ class DecodeSettings(_Frozen):
     workers: int | None = Field(default=None, ge=1)
     """Decode processes at once for each camera-day under way; by default half of the processors."""
     segment_seconds: float | None = Field(default=None, ge=2.0, le=86400)
-    """A longer span is cut at multiples of this; by default at I-frames, and only where decode workers would be
-    idle otherwise. Results do not depend on it."""
+    """A longer span is cut at multiples of this, where there is an I-frame between them; by default at I-frames, and
+    only where decode workers would be idle otherwise. Results do not depend on it."""
     memory_gib: float = Field(default=4.0, gt=0.5, le=1024)
     """Address space that one decode process may use beyond what it starts with."""
     stall_seconds: float = Field(default=60.0, gt=1, le=3600)
-    """A decode process that yields nothing for this long is ended and retried once."""
+    """A decode process that decodes no frame for this long is ended and retried once."""
     decoder: Literal["cpu", "nvdec"] = "cpu"
     """``nvdec``: the video engine of a GPU, for the files that it takes; the processors decode the others."""
     gpu_share: float = Field(default=0.05, gt=0, le=0.4)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -24,6 +25,7 @@ from workers.limits import (
     limit_address_space,
     limit_open_files,
     peak_resident_bytes,
+    restart_limit,
 )
 from workers.messages import ArchiveFile, FrameChunk, GridSpan, Plate, Presence, Probe, Quarantined, Recording
 from workers.pool import CHUNKS_AT_ONCE, SharedActors
@@ -42,7 +44,7 @@ class DecodeLimits:
     memory_bytes: int
     """Address space beyond what the process starts with."""
     stall_s: float
-    """Longest time without a new chunk."""
+    """Longest time without a new frame."""
     scratch: Scratch
     """Where a video that lies on S3 is fetched to; neither of the other two counts for that."""
     open_files: int = 256
@@ -87,7 +89,7 @@ def _decode(
     nvdec = _nvdec(limits) if limits.gpu_share else None
     limit_address_space(limits.memory_bytes)
     limit_open_files(limits.open_files)
-    tally = DecodeTally()
+    tally = DecodeTally(progress=partial(restart_limit, limits.stall_s))
     busy_s, num_bytes = 0.0, 0
     chunks = decode_span(
         recording.file.path,

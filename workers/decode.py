@@ -8,7 +8,7 @@ presentation time, so that damage never shifts what follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,13 @@ class DecodeTally:
     """Damaged frames for which a neighbour stands in."""
     decoder: str = ""
     """``nvdec``, ``decord`` or ``pyav``, and why where it is not the first choice, and how many frames were held."""
+    progress: Callable[[], None] = lambda: None
+    """Called whenever frames went through the decoder, wanted or not."""
 
-    def count(self) -> None:
-        """Count a frame that went through the decoder."""
-        self.frames_decoded += 1
+    def count(self, frames: int = 1) -> None:
+        """Count frames that went through the decoder."""
+        self.frames_decoded += frames
+        self.progress()
 
 
 def frame_size(probe: Probe, frame_height: int) -> tuple[int, int]:
@@ -194,7 +197,7 @@ def _decord_pictures(
     path: str, probe: Probe, wanted: NDArray[np.int64], frame_size: tuple[int, int], tally: DecodeTally
 ) -> Iterator[NDArray[np.uint8]]:
     for piece in copy_pieces(path, probe, int(wanted[0]), int(wanted[-1])):
-        tally.frames_decoded += int(np.count_nonzero(piece.frame_indices <= wanted[-1]))
+        tally.count(int(np.count_nonzero(piece.frame_indices <= wanted[-1])))
         positions = np.flatnonzero(np.isin(piece.frame_indices, wanted))
         for picture in _read_piece(piece, probe, positions, decoded_size(probe, frame_size), path):
             yield upright(picture, probe.rotation_deg)
@@ -275,7 +278,7 @@ def _pyav_pictures(
             before, current = current or before, next(pictures, None)
             if current is None:
                 break
-            tally.frames_decoded += current[0] >= counted_from
+            tally.count(int(current[0] >= counted_from))
         if current is not None and current[0] == frame:
             yield to_rgb(current[1], probe, frame_size)
         else:

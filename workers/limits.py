@@ -54,6 +54,11 @@ def end_process(why: str) -> NoReturn:
     os._exit(1)
 
 
+def restart_limit(seconds: float) -> None:
+    """Give the block of ``ended_after`` that is under way so long from now on, since it made progress."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 @contextmanager
 def ended_after(seconds: float) -> Iterator[None]:
     """End this process if the block takes longer; of two blocks, one in the other, the outer one goes on after.

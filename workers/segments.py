@@ -70,13 +70,14 @@ def plan_segments(
 ) -> list[Segment]:
     """Segments of one video that cover its presence spans, one for each or, with ``segment_s``, none that is longer.
 
-    Cuts lie at fixed moments of the video, and each segment brings the frames that its first and last clips
-    reach into, so that every keyframe is scored from the same pixels whatever ``segment_s`` is.
+    Cuts lie at fixed moments of the video with an I-frame between them, and each segment brings the frames that its
+    first and last clips reach into, so that every keyframe is scored from the same pixels whatever ``segment_s`` is.
     """
     grid = FrameGrid.of(recording.probe)
     segments = []
     for wanted in presence_keyframes(presence, grid.length):
-        cuts = () if segment_s is None else _fixed_cuts(wanted, segment_s)
+        (segment,) = _pieces(recording, grid, wanted, (), clip_reach)
+        cuts = () if segment_s is None else _fixed_cuts(segment, grid, segment_s)
         segments += _pieces(recording, grid, wanted, cuts, clip_reach)
     return segments
 
@@ -147,10 +148,16 @@ def presence_keyframes(presence: Presence, grid_stop: int) -> list[GridSpan]:
     return spans
 
 
-def _fixed_cuts(span: GridSpan, segment_s: float) -> Iterator[int]:
-    """Keyframes at multiples of a length within a span."""
+def _fixed_cuts(span: Segment, grid: FrameGrid, segment_s: float) -> Iterator[int]:
+    """Keyframes at multiples of a length within a span; not where both pieces would be read from the same frame on."""
     step = max(1, round(segment_s * GRID_HZ / KEYFRAME_STEP)) * KEYFRAME_STEP
-    yield from range((span.first // step + 1) * step, span.stop, step)
+    entry = decoded_from(span.recording.probe, int(grid.frame_indices[span.frames.first]))
+    for keyframe in range((span.keyframes.first // step + 1) * step, span.keyframes.stop, step):
+        first = max(0, keyframe - span.clip_reach)
+        own_entry = decoded_from(span.recording.probe, int(grid.frame_indices[first]))
+        if own_entry > entry:
+            entry = own_entry
+            yield keyframe
 
 
 def _cut_at_iframes(span: Segment, pieces_s: Sequence[float]) -> list[Segment]:

@@ -24,7 +24,8 @@ from workers.actors import (
     survey_recording,
 )
 from workers.archive import list_archive, place_recording
-from workers.messages import Probe, Quarantined, Recording
+from workers.messages import Presence, Probe, Quarantined, Recording
+from workers.probe import probe_video
 from workers.scratch import Scratch
 from workers.segments import plan_segments
 from workers.survey import whole_video
@@ -80,6 +81,29 @@ def test_every_stage_sees_the_same_and_the_video_is_fetched_once(
         np.testing.assert_array_equal(one, other)
     assert len(s3_server.requests) - before == requests_of_a_listing + 1
     assert call(clear_scratch, scratch) == 1
+
+
+@pytest.mark.parametrize("name", ["counted.avi", "one_iframe.ts"])
+def test_frames_before_a_late_span_are_progress(
+    name: str, write_video: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restarts: list[float] = []
+    monkeypatch.setattr("workers.actors.restart_limit", restarts.append)
+    for limit in ("limit_address_space", "limit_open_files"):
+        monkeypatch.setattr(f"workers.actors.{limit}", lambda count: None)
+    options = {"bf": "2"} if name == "counted.avi" else {"g": "1000"}
+    path = write_video(tmp_path / "archive" / "lake" / "north" / name, 90, rate=15, options=options)
+    (file,) = list_archive(str(tmp_path / "archive"))
+    recording = place_recording(file, probe_video(path))
+    late = Presence(np.array([[4.0, 5.0]]), "spans", "late")
+    (segment,) = plan_segments(recording, late)
+    task = call(
+        decode_segment, segment, SIZE, DecodeLimits(2**33, 60.0, Scratch(tmp_path / "scratch", 2**20))
+    )
+    next(task)
+    assert restarts == [60.0] * len(restarts)
+    assert len(restarts) >= segment.frames.first
+    task.close()
 
 
 def test_a_video_that_has_no_room_is_quarantined_with_the_setting(

@@ -47,6 +47,16 @@ def test_a_limit_is_never_raised() -> None:
     assert run(code).stdout.strip() == "(20, 30)"
 
 
+def test_progress_gives_a_block_its_time_again() -> None:
+    code = (
+        "import signal\n"
+        "from workers.limits import ended_after, restart_limit\n"
+        "with ended_after(60):\n    restart_limit(500)\n    print(signal.getitimer(signal.ITIMER_REAL)[0] > 400)\n"
+        "print(signal.getitimer(signal.ITIMER_REAL))\n"
+    )
+    assert run(code).stdout.split("\n")[:2] == ["True", "(0.0, 0.0)"]
+
+
 def test_a_block_that_takes_too_long_ends_the_process_even_in_c() -> None:
     code = (
         "import re\n"

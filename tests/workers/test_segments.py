@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.grid import FrameGrid
-from workers.messages import CLIP_AFTER, CLIP_BEFORE, ArchiveFile, Presence, Probe, Recording
+from workers.messages import CLIP_AFTER, CLIP_BEFORE, GRID_HZ, ArchiveFile, Presence, Probe, Recording
 from workers.segments import (
     CHUNK_FRAMES,
     IDLE_SHARE,
@@ -172,6 +172,16 @@ def test_a_longest_segment_that_is_given_is_all_that_counts() -> None:
     day = [(recording_of(120.0), presence_of((0.0, 120.0)))]
     assert len(plan_day(day, workers=2, segment_s=300.0)["0" * 16]) == 1
     assert len(plan_day(day, workers=2, segment_s=32.0)["0" * 16]) == 4
+
+
+def test_no_fixed_cut_has_two_pieces_read_from_the_same_iframe_on() -> None:
+    presence = presence_of((0.0, 120.0))
+    far_apart = recording_of(120.0, gop=30 * 50)  # at 0, 50 and 100 s
+    pieces = plan_segments(far_apart, presence, segment_s=8.0)
+    assert [piece.keyframes.first / GRID_HZ for piece in pieces] == [0.0, 56.0, 104.0]
+    counted = recording_of(120.0)
+    counted = replace(counted, probe=replace(counted.probe, has_frame_times=False))  # read from 0 on
+    assert len(plan_segments(counted, presence, segment_s=8.0)) == 1
 
 
 @settings(deadline=None, max_examples=30)

@@ -34,7 +34,7 @@ from workers.scratch import Scratch, clear, on_disk
 from workers.segments import Segment
 
 PROBE_S = 120.0
-"""Longest time that looking at a file may take, beside its own length where pictures are looked at."""
+"""Longest time without a packet while a file is probed, and that looking at its pictures may take beside its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def probe_file(file: ArchiveFile, scratch: Scratch) -> Probe | Quarantined:
 
     try:
         with on_disk(file, scratch) as copy, ended_after(PROBE_S):
-            return probe_video(copy.path)
+            return probe_video(copy.path, progress=partial(restart_limit, PROBE_S))
     except UnreadableVideoError as error:
         return Quarantined(file, error.reason)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,10 @@ class PacketTable:
         return bool((self.times < self.times[places]).any())
 
 
-def read_packets(opened: Any, stream: Any, container: str, codec: str, file: Path) -> PacketTable:
-    """Demux a whole video.
+def read_packets(
+    opened: Any, stream: Any, container: str, codec: str, file: Path, progress: Callable[[], None]
+) -> PacketTable:
+    """Demux a whole video; ``progress`` is called for every packet.
 
     Raises:
         DamagedVideoError: there is no frame after which the others could be decoded.
@@ -58,6 +61,7 @@ def read_packets(opened: Any, stream: Any, container: str, codec: str, file: Pat
     dropped, hidden, last_duration, only_idr, started = 0, 0, 0, True, False
     prefix_bytes = length_size(codec, stream.codec_context.extradata or b"")
     for packet in opened.demux(stream):
+        progress()
         if packet.size == 0:
             continue
         kind = key_kind(codec, memoryview(packet), prefix_bytes) if packet.is_keyframe else "predicted"

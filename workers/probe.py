@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,12 +57,15 @@ OPEN_OPTIONS = {
 }
 
 
-def probe_video(path: str | Path, root: str | Path | None = None) -> Probe:
+def probe_video(
+    path: str | Path, root: str | Path | None = None, progress: Callable[[], None] = lambda: None
+) -> Probe:
     """Read the packets of a video: times, I-frames, sizes, and the decoder to use.
 
     Args:
         path: the file.
         root: the folder that the resolved path must not leave; by default the folder that the file is in.
+        progress: called for every packet.
 
     Raises:
         UnreadableVideoError: one of its named kinds, with a reason for the archive's keeper.
@@ -75,7 +79,7 @@ def probe_video(path: str | Path, root: str | Path | None = None) -> Probe:
         check_length(file, container)
     try:
         with open_container(file, container) as opened:
-            return _probe_stream(file, container, opened, mp4)
+            return _probe_stream(file, container, opened, mp4, progress)
     except av.error.FFmpegError as error:
         raise DamagedVideoError(
             f"the {container} container cannot be read ({error.strerror}); copy the file again", file
@@ -122,12 +126,14 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _probe_stream(file: Path, container: str, opened: Any, mp4: Mp4Facts) -> Probe:
+def _probe_stream(
+    file: Path, container: str, opened: Any, mp4: Mp4Facts, progress: Callable[[], None]
+) -> Probe:
     stream = video_stream(opened, file)
     codec = _codec_name(stream, file)
     context = stream.codec_context
     _check_size(context.width, context.height, file)
-    packets = read_packets(opened, stream, container, codec, file)
+    packets = read_packets(opened, stream, container, codec, file, progress)
     time_base = float(stream.time_base)
     order = np.argsort(packets.times, kind="stable")
     ticks = packets.times[order]

@@ -223,7 +223,7 @@ class Night:
     def _probe_files(self, files: Sequence[ArchiveFile]) -> list[Probe | Quarantined]:
         from ray.exceptions import RayTaskError
 
-        from workers.actors import probe_file
+        from workers.actors import PROBE_S, probe_file
         from workers.retries import Retried
 
         found: list[Probe | Quarantined] = []
@@ -235,8 +235,11 @@ class Night:
                 with self.clock.wall("starting workers") if not found else nullcontext():
                     found.append(task.result())
             except ProcessEndedError:
-                reason = self.may_pass(file, "reading its container ended the process twice")
-                found.append(Quarantined(file, reason))
+                reason = (
+                    "reading its container ended the process twice: the demuxer fails on it, or came no further for "
+                    f"{PROBE_S:g} s, as on a disk that does not answer"
+                )
+                found.append(Quarantined(file, self.may_pass(file, reason)))
             except RayTaskError as error:
                 if isinstance(error.cause, NO_VIDEO_TO_BLAME):
                     raise error.cause from None

@@ -15,6 +15,7 @@ import pytest
 from storage.errors import StoreUnavailableError
 from tests.s3_server import Fault, S3Server
 from workers.actors import (
+    PROBE_S,
     DecodeLimits,
     DecodeReport,
     build_plates,
@@ -104,6 +105,16 @@ def test_frames_before_a_late_span_are_progress(
     assert restarts == [60.0] * len(restarts)
     assert len(restarts) >= segment.frames.first
     task.close()
+
+
+def test_a_probe_may_take_as_long_as_packets_come(
+    archive: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restarts: list[float] = []
+    monkeypatch.setattr("workers.actors.restart_limit", restarts.append)
+    (file,) = list_archive(archive[0])
+    probe = call(probe_file, file, Scratch(tmp_path / "scratch", 2**20))
+    assert restarts[: probe.frame_count] == [PROBE_S] * 60
 
 
 def test_a_video_that_has_no_room_is_quarantined_with_the_setting(

@@ -17,7 +17,7 @@ from workers.detectors import DetectorSpec
 from workers.errors import UnscorableClipError
 from workers.limits import peak_resident_bytes
 from workers.messages import Boxes, FrameChunk, GridSpan, Keyframes, Plate, Scores
-from workers.segments import keyframe_indices
+from workers.segments import places_to_score
 
 if TYPE_CHECKING:
     from workers.infer import Sent
@@ -45,6 +45,8 @@ class ScoredKeyframes:
     """Everything found in a stretch of keyframes of one video."""
 
     keyframes: GridSpan
+    looked_at: int
+    """Keyframes in it; of those that show one frame, one."""
     rows: DetectionColumns
     detect_s: float
     """Time spent finding boxes."""
@@ -92,7 +94,10 @@ class FrameScorer:
         this happens only at the ends of a video. Without ``behaviour`` boxes are found and not scored.
         """
         joined = chunk if previous is None else join_chunks(previous, chunk)
-        centres = np.array(keyframe_indices(keyframes), dtype=np.int64) - joined.first_grid
+        centres = places_to_score(keyframes, joined)
+        if not centres.size:
+            rows = join_rows(joined.video_id, [], self._spec.behaviours)
+            return ScoredKeyframes(keyframes, 0, rows, 0.0, 0.0, peak_resident_bytes())
         looked = Keyframes(joined.video_id, joined.times_s[centres], joined.frames[centres])
         with self._scorer.expecting():
             boxes, detect_s = self._detect(looked, plates)
@@ -102,7 +107,7 @@ class FrameScorer:
         else:
             scores, infer_s = self._collect(sent, looked)
         rows = _rows(joined, centres, boxes, scores, self._spec.behaviours)
-        return ScoredKeyframes(keyframes, rows, detect_s, infer_s, peak_resident_bytes())
+        return ScoredKeyframes(keyframes, len(centres), rows, detect_s, infer_s, peak_resident_bytes())
 
     def _detect(self, keyframes: Keyframes, plates: tuple[Plate, ...]) -> tuple[list[Boxes], float]:
         """Boxes, and the seconds that finding them took, waiting for the device left out."""

@@ -7,9 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workers.grid import FrameGrid
-from workers.messages import CLIP_AFTER, GRID_HZ, KEYFRAME_STEP, GridSpan, Presence, Probe, Recording
+from workers.messages import (
+    CLIP_AFTER,
+    GRID_HZ,
+    KEYFRAME_STEP,
+    FrameChunk,
+    GridSpan,
+    Presence,
+    Probe,
+    Recording,
+)
 from workers.pyav_reader import iframe_before
 
 CHUNK_FRAMES = 64
@@ -30,7 +40,7 @@ class Segment:
     frames: GridSpan
     """Grid frames to decode: the keyframes and the frames that their clips reach into."""
     keyframes: GridSpan
-    """The keyframes to score are the multiples of ``KEYFRAME_STEP`` in this span."""
+    """The keyframes are the multiples of ``KEYFRAME_STEP`` in this span."""
     clip_reach: int = CLIP_AFTER
     """Grid frames that a clip takes on each side of keyframe ``k``: ``[k - clip_reach, k + clip_reach)``."""
     repeats: int = 0
@@ -65,6 +75,17 @@ def keyframe_indices(span: GridSpan) -> range:
     return range(first, span.stop, KEYFRAME_STEP)
 
 
+def places_to_score(span: GridSpan, chunk: FrameChunk) -> NDArray[np.int64]:
+    """Places in a chunk of the keyframes of a span; of several that show one frame, as in a slow video, the first.
+
+    The chunk must reach to the keyframe before the span, or to the video's start.
+    """
+    places = np.array(keyframe_indices(span), np.int64) - chunk.first_grid
+    before = np.maximum(places - KEYFRAME_STEP, 0)
+    is_first = (places < KEYFRAME_STEP) | (chunk.frame_indices[places] != chunk.frame_indices[before])
+    return np.extract(is_first, places)
+
+
 def plan_segments(
     recording: Recording, presence: Presence, segment_s: float | None = None, clip_reach: int = CLIP_AFTER
 ) -> list[Segment]:
@@ -75,7 +96,7 @@ def plan_segments(
     """
     grid = FrameGrid.of(recording.probe)
     segments = []
-    for wanted in presence_keyframes(presence, grid.length):
+    for wanted in presence_keyframes(presence, grid):
         (segment,) = _pieces(recording, grid, wanted, (), clip_reach)
         cuts = () if segment_s is None else _fixed_cuts(segment, grid, segment_s)
         segments += _pieces(recording, grid, wanted, cuts, clip_reach)
@@ -134,13 +155,17 @@ def cut_to_fill(lengths_s: Sequence[float], workers: int) -> list[list[float]]:
     return pieces_s
 
 
-def presence_keyframes(presence: Presence, grid_stop: int) -> list[GridSpan]:
-    """Keyframe spans (first and last are keyframes, stop is one past the last) within the presence spans."""
+def presence_keyframes(presence: Presence, grid: FrameGrid) -> list[GridSpan]:
+    """Keyframe spans (first and last are keyframes, stop is one past the last) within the presence spans; each begins
+    with the first keyframe that shows its frame.
+    """
     spans: list[GridSpan] = []
     for start_s, end_s in presence.spans_s:
         low = int(np.floor(start_s * GRID_HZ / KEYFRAME_STEP)) * KEYFRAME_STEP
         high = int(np.ceil(end_s * GRID_HZ / KEYFRAME_STEP)) * KEYFRAME_STEP
-        low, stop = max(0, low), min(high, (grid_stop - 1) // KEYFRAME_STEP * KEYFRAME_STEP) + 1
+        low, stop = max(0, low), min(high, (grid.length - 1) // KEYFRAME_STEP * KEYFRAME_STEP) + 1
+        shown = grid.frame_indices[: low + 1 : KEYFRAME_STEP]
+        low = int(np.searchsorted(shown, shown[-1])) * KEYFRAME_STEP if low < stop else low
         if spans and low < spans[-1].stop:
             low = spans[-1].stop - 1 + KEYFRAME_STEP
         if low < stop:

@@ -24,7 +24,7 @@ from workers.messages import GridSpan, Plate, Recording, scores_behaviour
 from workers.pool import ActorPool, SharedActors
 from workers.retries import INTERRUPTED, PROCESS_TRIES, Interruptions, is_alive
 from workers.score import ScoredKeyframes, join_rows
-from workers.segments import Segment, keyframe_indices
+from workers.segments import Segment
 
 PROCESS_ENDED = (
     "the process that decoded it was ended twice: it made no progress, or needed more memory than it may use"
@@ -333,7 +333,7 @@ class CameraDayStream:
         return ScoredVideo(
             recording=video.recording,
             rows=rows,
-            keyframes=sum(len(keyframe_indices(part.keyframes)) for part in parts),
+            keyframes=sum(part.looked_at for part in parts),
             frames_decoded=sum(report.frames_decoded for report in reports),
             frames_repeated=sum(opened.segment.repeats for opened in video.segments),
             decoder=", ".join(sorted({report.decoder for report in reports})),

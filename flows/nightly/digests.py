@@ -12,7 +12,7 @@ from model.ethogram import Ethogram
 from storage.parquet import Footer
 from workers.track import TrackSettings
 
-DETECTION_ALGORITHMS, EVENT_ALGORITHMS = 4, 9
+DETECTION_ALGORITHMS, EVENT_ALGORITHMS = 5, 9
 """Raised when a stage up to the detections, or one after them, gives other results for the same settings."""
 
 

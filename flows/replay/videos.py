@@ -32,7 +32,7 @@ from workers.messages import (
 )
 from workers.probe import probe_video
 from workers.score import join_chunks
-from workers.segments import CHUNK_FRAMES, keyframe_indices, plan_segments
+from workers.segments import CHUNK_FRAMES, places_to_score, plan_segments
 
 if TYPE_CHECKING:
     from workers.nvdec import OpenDecoder
@@ -242,10 +242,11 @@ def _stretches(
             ready = segment.keyframes_ready(number)
             if ready is not None:
                 joined = chunk if previous is None else join_chunks(previous, chunk)
-                centres = np.array(keyframe_indices(ready), dtype=np.int64) - joined.first_grid
+                centres = places_to_score(ready, joined)
                 frames = joined.frame_indices[centres]
                 of_frame = [] if rows is None else [np.flatnonzero(rows.frame == frame) for frame in frames]
-                yield Stretch(joined, centres, of_frame)
+                if centres.size:
+                    yield Stretch(joined, centres, of_frame)
             previous = chunk
 
 

@@ -72,7 +72,7 @@ class ScoreNothing:
     ) -> ScoredKeyframes:
         """No rows."""
         self._calls.append((chunk.video_id, time.perf_counter()))
-        return ScoredKeyframes(keyframes, join_rows(chunk.video_id, [], 1), 0.0, 0.0, 0)
+        return ScoredKeyframes(keyframes, 0, join_rows(chunk.video_id, [], 1), 0.0, 0.0, 0)
 
 
 def orchestration_rows(bench: Bench) -> Iterator[Row]:

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.grid import FrameGrid
-from workers.messages import CLIP_AFTER, CLIP_BEFORE, GRID_HZ, ArchiveFile, Presence, Probe, Recording
+from workers.messages import (
+    CLIP_AFTER,
+    CLIP_BEFORE,
+    GRID_HZ,
+    ArchiveFile,
+    FrameChunk,
+    Presence,
+    Probe,
+    Recording,
+)
 from workers.segments import (
     CHUNK_FRAMES,
     IDLE_SHARE,
@@ -20,6 +29,7 @@ from workers.segments import (
     Segment,
     cut_to_fill,
     keyframe_indices,
+    places_to_score,
     plan_day,
     plan_segments,
 )
@@ -69,6 +79,40 @@ def test_a_whole_video_has_a_keyframe_every_four_grid_steps() -> None:
     # 10 s at 30 fps end at 9.967 s: grid points 0 to 149, keyframes 0, 4, ..., 148.
     assert scored(segments) == list(range(0, 150, 4))
     assert [(s.frames.first, s.frames.stop) for s in segments] == [(0, 150)]
+
+
+def scored_frames(segments: list[Segment]) -> list[int]:
+    """The frames that are scored in the chunks of the segments, in order."""
+    frames: list[int] = []
+    for segment in segments:
+        grid = FrameGrid.of(segment.recording.probe).frames_of(segment.frames)
+        for number in range(segment.chunk_count):
+            if (ready := segment.keyframes_ready(number)) is not None:
+                first = max(0, number - 1) * CHUNK_FRAMES
+                indices = grid[first : (number + 1) * CHUNK_FRAMES]
+                pixels = np.zeros((len(indices), 1, 1, 3), np.uint8)
+                chunk = FrameChunk("v", segment.frames.first + first, pixels, indices / 1.0, indices)
+                frames += indices[places_to_score(ready, chunk)].tolist()
+    return frames
+
+
+@pytest.mark.parametrize("segment_s", [None, 4.0, 7.0, 30.0])
+@pytest.mark.parametrize(
+    ("fps", "span_s", "frames"),
+    [
+        (1.0, (0.0, 60.0), range(60)),
+        (1.0, (9.9, 23.2), range(10, 24)),
+        (1.0, (10.8, 23.2), range(11, 24)),
+        (0.2, (14.0, 40.0), range(3, 9)),  # the frame at 15 s is nearest from 12.5 s on
+        (3.75, (0.0, 20.0), range(76)),
+        (15.0, (0.0, 20.0), range(0, 301, 4)),
+    ],
+)
+def test_each_frame_is_scored_once_whatever_the_cut(
+    fps: float, span_s: tuple[float, float], frames: range, segment_s: float | None
+) -> None:
+    recording = recording_of(60.0, fps=fps, gop=1)
+    assert scored_frames(plan_segments(recording, presence_of(span_s), segment_s)) == list(frames)
 
 
 def test_margins_reach_as_far_as_the_clips_and_no_further() -> None:

@@ -126,7 +126,7 @@ class OneBoxPerKeyframe:
             np.zeros(len(grid), np.float32),
             np.zeros((len(grid), EMBEDDING_SIZE), np.int8),
         )
-        return ScoredKeyframes(keyframes, rows, 0.1, 0.2, 9000 + keyframes.first)
+        return ScoredKeyframes(keyframes, len(grid), rows, 0.1, 0.2, 9000 + keyframes.first)
 
 
 def recording(name: str, fps: float = 30.0, path: Path | None = None) -> Any:

@@ -27,6 +27,10 @@ class CameraDayError(AviaflowError):
     """Camera-days failed for a reason that no video is to blame for; what was finished is kept."""
 
 
+class UnfinishedRunError(AviaflowError):
+    """A run was stopped in the middle, and only another one can bring the store in order."""
+
+
 class ScheduleError(AviaflowError):
     """The nightly deployment could not be served."""
 

@@ -98,7 +98,7 @@ def stored_day(catalog: Catalog | Snapshot, day: CameraDay, digests: Digests) ->
     """Read what the store holds of a camera-day."""
     footers = catalog.finished_detections(day)
     tables = catalog.camera_day_footers(day)
-    quarantined = stored_quarantined(catalog, day, tables)
+    quarantined = stored_quarantined(catalog, day, tables, footers)
     wanted = revision_of(catalog, day, footers, quarantined, digests.events, digests.max_gap_s)
     is_settled = len(tables) == len(CAMERA_DAY_TABLES) and {t.revision for t in tables.values()} == {wanted}
     return StoredDay(footers, tuple(quarantined), tried_in_runs(tables), is_settled)
@@ -176,13 +176,13 @@ def _is_copied(old: str, found: str, stored: Mapping[str, tuple[CameraDay, Video
 
 
 def stored_quarantined(
-    catalog: Catalog | Snapshot, day: CameraDay, tables: Mapping[str, Footer]
+    catalog: Catalog | Snapshot, day: CameraDay, tables: Mapping[str, Footer], finished: Mapping[str, Footer]
 ) -> list[VideoRecord]:
-    """The quarantined videos that a camera-day's table of videos names."""
+    """The quarantined videos that a camera-day's table of videos names, without those that a run has read since."""
     if "videos" not in tables:
         return []
     records: list[VideoRecord] = catalog.read_records("videos", day)
-    return [record for record in records if record.status == "quarantined"]
+    return [r for r in records if r.status == "quarantined" and r.video_id not in finished]
 
 
 def plan_days(
@@ -247,7 +247,7 @@ def _plan_day(
     footers = catalog.finished_detections(day)
     to_score = tuple(recording for recording in members if not done(recording, footers))
     retried = {recording.file.video_id for recording in members} | misplaced
-    known = stored_quarantined(catalog, day, catalog.camera_day_footers(day))
+    known = stored_quarantined(catalog, day, catalog.camera_day_footers(day), footers)
     kept = {record.video_id: record for record in known if record.video_id not in retried}
     again = {recording.file.video_id for recording in to_score} | misplaced
     return DayPlan(

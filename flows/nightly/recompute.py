@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flows.errors import SettingsError
+from flows.errors import SettingsError, UnfinishedRunError
 from flows.nightly.attempts import TRIED_IN_RUNS, tried_in_runs
 from flows.nightly.context import refiner_of, tracking_of
 from flows.nightly.digests import events_digest
@@ -15,7 +15,7 @@ from flows.quiet import notice
 from flows.settings import Settings, load_ethogram
 from model.refiner import RefinerInfo
 from storage import Store
-from storage.catalog import Catalog, read_pin
+from storage.catalog import Catalog, Snapshot, read_pin, video_of
 from storage.filesystem import open_filesystem
 from storage.layout import CameraDay
 from storage.lease import check_lease, store_lease
@@ -35,10 +35,12 @@ def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dic
         StoreNotFoundError: there is no store.
         SettingsError: the ethogram has other behaviours than the store, or a refiner that is named reads none of its
             scores.
+        UnfinishedRunError: a run was stopped while it moved a video to another camera-day.
     """
     started = time.perf_counter()
     catalog, jobs = derive_jobs(out, settings)
     with store_lease(catalog.fs, wait=wait, say=notice):
+        _refuse_videos_in_two_days(catalog.snapshot())
         derived = []
         for day in sorted(catalog.camera_days(), key=lambda day: (day.date, day)):
             check_lease(catalog.fs)
@@ -75,20 +77,36 @@ def derive_jobs(out: str, settings: Settings) -> tuple[Catalog, Callable[[Camera
     config_digest = events_digest(tracking, ethogram, "" if info is None else info.digest[:16])
 
     def job(day: CameraDay) -> DeriveJob:
-        tables = catalog.camera_day_footers(day)
+        tables, finished = catalog.camera_day_footers(day), catalog.finished_detections(day)
+        quarantined = stored_quarantined(catalog, day, tables, finished)
+        ids, tried = {video.video_id for video in quarantined}, tried_in_runs(tables)
         return DeriveJob(
             store=out,
             day=day,
-            quarantined=tuple(stored_quarantined(catalog, day, tables)),
+            quarantined=tuple(quarantined),
             ethogram=ethogram,
             tracking=tracking,
             zone=zones.get(day.site, settings.archive.zone),
             config_digest=config_digest,
             refiner=refiner,
-            details={TRIED_IN_RUNS: tried_in_runs(tables)},
+            details={TRIED_IN_RUNS: {video_id: runs for video_id, runs in tried.items() if video_id in ids}},
         )
 
     return catalog, job
+
+
+def _refuse_videos_in_two_days(stored: Snapshot) -> None:
+    places: dict[str, CameraDay] = {}
+    for day in stored.camera_days():
+        finished = stored.finished_detections(day)
+        bad = stored_quarantined(stored, day, stored.camera_day_footers(day), finished)
+        for video in [*map(video_of, finished.values()), *bad]:
+            other = places.setdefault(video.video_id, day)
+            if other != day:
+                raise UnfinishedRunError(
+                    f"{stored.catalog.fs.uri}: {video.uri} is stored for {other}, and for {day}: a run was stopped in "
+                    "the middle; let `aviaflow run` with the same archive finish it first"
+                )
 
 
 def _check_scores(catalog: Catalog, refiner: RefinerInfo) -> None:

@@ -199,6 +199,20 @@ def test_a_video_whose_process_was_ended_is_tried_again_a_bounded_number_of_time
     assert look_up(str(archive), catalog, DIGESTS, True).new == (file,)
 
 
+def test_a_video_that_was_read_before_the_run_was_killed_is_kept_without_its_archive(tmp_path: Path) -> None:
+    """Another archive's run derives the day: the row of the quarantine is of content that was replaced since."""
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    catalog, day = Catalog(open_filesystem(store)), CameraDay("marsh", "east", DAY)
+    quarantined(catalog, write(tmp_path / "gone", "marsh/east/east_20260301T100000Z.mp4", "bad"), {})
+    good = write(tmp_path / "gone", "marsh/east/east_20260301T100000Z.mp4", "good")
+    keep(catalog, day, good, probe(480))
+    write(archive, "pond/west/west_20260301T100000Z.mp4", "another")
+    plan = plans(archive, catalog, {"west_20260301T100000Z.mp4": probe(480)})[day]
+    night = Night(open_context(str(archive), str(store), Settings()), False, Progress())
+    assert night._clear(plan) == ()
+    assert list(catalog.finished_detections(day)) == [good.video_id]
+
+
 @pytest.mark.parametrize(
     ("before", "content", "outlook"),
     [

@@ -16,6 +16,7 @@ from storage.errors import CorruptObjectError, PathValueError, PinnedValueError
 from storage.filesystem import LocalFilesystem, StoreFilesystem
 from storage.layout import (
     CAMERA_DAY_TABLES,
+    DETECTIONS,
     STORE_JSON,
     TABLES,
     CameraDay,
@@ -23,6 +24,7 @@ from storage.layout import (
     detections_folder,
     detections_path,
     parse_or_none,
+    parse_path,
     plates_path,
     table_path,
 )
@@ -140,7 +142,7 @@ class Catalog:
 
     fs: StoreFilesystem
     damaged: dict[str, str] = field(default_factory=dict, compare=False)
-    """Objects that were looked at and cannot be used, by path, with the reason; a run makes them again."""
+    """Objects that were looked at and cannot be used, by path, with the reason; a run makes them again where it can."""
 
     def camera_days(self) -> list[CameraDay]:
         """Camera-days that have detections or tables, sorted."""
@@ -185,6 +187,11 @@ class Catalog:
         paths = [table_path(table, day) for table in CAMERA_DAY_TABLES]
         found = zip(CAMERA_DAY_TABLES, find_footers(self.fs, paths, self.damaged), strict=True)
         return {table: footer for table, footer in found if footer is not None}
+
+    def damaged_detections(self) -> dict[str, ObjectPath]:
+        """The detections among ``damaged``, by path: only their video can give them again."""
+        places = {path: parse_path(path) for path in self.damaged}
+        return {path: place for path, place in places.items() if place.table == DETECTIONS}
 
     def write_detections(self, day: CameraDay, columns: DetectionColumns, footer: Footer) -> Footer:
         """Publish one video's boxes (none: an object with no rows, which says that it was looked at)."""

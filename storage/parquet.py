@@ -156,7 +156,7 @@ def read_table(fs: StoreFilesystem, path: str) -> pa.Table:
         table = pq.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowException, OSError) as error:
         raise CorruptObjectError(
-            f"{name}: cannot be read: {error}; delete it, and the next run makes it again"
+            f"{name}: cannot be read: {error}; delete it, and the next run makes it again from the archive"
         ) from error
     footer = _from_metadata(table.schema.metadata, name)
     table = rows_of_now(footer.table, table, footer.schema_version)

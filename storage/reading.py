@@ -118,7 +118,8 @@ class Reader:
         for entry in entries:
             if self._footers[entry.path, entry.version] is None:
                 warnings.warn(
-                    f"{self._damaged[entry.path]}; it is left out, and the next `aviaflow run` makes it again",
+                    f"{self._damaged[entry.path]}; it is left out, and `aviaflow run` makes it again where the archive "
+                    "still has its video",
                     ObjectLeftOutWarning,
                     stacklevel=4,
                 )

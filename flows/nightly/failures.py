@@ -39,7 +39,20 @@ class Failures:
 
 
 def describe_damaged(reasons: Sequence[str], shown: int = 5) -> str:
-    """Stored objects that cannot be used, for a person to read."""
-    lines = [f"{len(reasons)} stored objects cannot be used; they are made again from the archive:"]
-    lines += [f"  {reason}" for reason in reasons[:shown]]
+    """Stored objects that cannot be used and are made again, for a person to read."""
+    return _listed("stored objects cannot be used; they are made again from the archive", reasons, shown)
+
+
+def describe_lost(reasons: Sequence[str]) -> str:
+    """Stored objects that cannot be used and are not made again, for a person to read."""
+    return _listed(
+        "stored objects cannot be used, and are of camera-days of which this archive lacks a video that would have to "
+        "be read again; these camera-days are left as they are. Run with the archive that has it, restore the objects "
+        "from a backup, or delete them to go on without",
+        reasons,
+    )
+
+
+def _listed(what: str, reasons: Sequence[str], shown: int = 5) -> str:
+    lines = [f"{len(reasons)} {what}:", *(f"  {reason}" for reason in reasons[:shown])]
     return "\n".join([*lines, f"  and {len(reasons) - shown} more"] if len(reasons) > shown else lines)

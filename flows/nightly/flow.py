@@ -62,6 +62,7 @@ def nightly(
     # A night that begins while somebody recomputes events is not lost: it waits. What is to do is seen after that.
     with store_lease(context.catalog.fs, wait=True, say=notice):
         night = Night(context, reprocess, Progress())
+        night.say_what_was_seen()
         outcomes: list[DayOutcome] = []
         if not night.lookup.nothing_to_do:
             with ray_cluster(address) as cpus, night.on_cluster(cpus):

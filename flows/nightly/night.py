@@ -14,7 +14,7 @@ from typing import Any
 from flows.cluster import check_gpus, clear_scratch_of_all_nodes
 from flows.nightly.attempts import TRIED_IN_RUNS, with_outlook
 from flows.nightly.context import RunContext
-from flows.nightly.failures import Failures, describe_damaged
+from flows.nightly.failures import Failures, describe_damaged, describe_lost
 from flows.nightly.plan import (
     DayPlan,
     Lookup,
@@ -152,10 +152,15 @@ class Night:
         check_pin(context.catalog.fs, context.pin(sites_of(plans, self.lookup)))
         return plans
 
-    def begin(self, plans: Sequence[DayPlan]) -> None:
-        """Begin the store, if it is new, and the progress bar; say what stored objects cannot be used."""
+    def say_what_was_seen(self) -> None:
+        """Say what stored objects cannot be used."""
         if self.lookup.damaged:
             notice(describe_damaged(self.lookup.damaged))
+        if self.lookup.lost:
+            notice(describe_lost(self.lookup.lost))
+
+    def begin(self, plans: Sequence[DayPlan]) -> None:
+        """Begin the store, if it is new, and the progress bar."""
         self.days_to_score = sum(1 for plan in plans if plan.to_score)
         if self.days_to_score and self.context.scorer_spec(self._cpus).device == "cuda":
             check_gpus(
@@ -194,7 +199,8 @@ class Night:
         catalog = self.context.catalog
         outcomes = []
         for day in catalog.camera_days():
-            if dataclasses.replace(day, date=day.date - dt.timedelta(days=1)) in self._derived:
+            before = dataclasses.replace(day, date=day.date - dt.timedelta(days=1))
+            if before in self._derived and day not in self.lookup.left_alone:
                 held = stored_day(catalog, day, self.context.digests)
                 if not held.is_settled:
                     outcomes.append(self._derive(day, held.quarantined))

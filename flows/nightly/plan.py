@@ -13,7 +13,7 @@ from flows.nightly.attempts import MOST_RUNS, tried_in_runs
 from flows.nightly.digests import Digests
 from flows.settings import ArchiveSettings
 from storage.catalog import Catalog, Snapshot, video_of
-from storage.layout import CAMERA_DAY_TABLES, CameraDay
+from storage.layout import CAMERA_DAY_TABLES, CameraDay, parse_path
 from storage.parquet import Footer
 from storage.records import VideoRecord
 from workers.archive import CameraDay as GroupedDay
@@ -46,6 +46,11 @@ class Lookup:
     """Runs that tried a video whose process was ended each time, by id."""
     damaged: tuple[str, ...] = ()
     """Stored objects that cannot be used and hence count as absent: where and why, a line each."""
+    lost: tuple[str, ...] = ()
+    """The same of camera-days that are left alone."""
+    left_alone: frozenset[CameraDay] = frozenset()
+    """Camera-days with detections that cannot be used and whose video is not in the archive: derived without them
+    they would lose what their tables still have."""
 
     @property
     def nothing_to_do(self) -> bool:
@@ -136,17 +141,24 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         or (reprocess and (file.video_id in outdated or stored[file.video_id][1].status != "done"))
     )
     renamed = _renamed(files, stored)
+    present = {file.video_id for file in files}
+    left_alone = {
+        place.day for place in catalog.damaged_detections().values() if place.video_id not in present
+    }
+    damaged = sorted(catalog.damaged.items())
     twice = {day for old, found in renamed.items() if _is_copied(old, found, stored) for day in places[old]}
     return Lookup(
         files=files,
         stored=stored,
         places={video_id: tuple(days) for video_id, days in places.items()},
         new=new,
-        unsettled=tuple(sorted(twice.union(unsettled))),
+        unsettled=tuple(sorted(twice.union(unsettled) - left_alone)),
         renamed=renamed,
         tried_in_runs=tried,
-        damaged=tuple(reason for _, reason in sorted(catalog.damaged.items())),
-        outdated=len(outdated & {file.video_id for file in files}),
+        damaged=tuple(reason for path, reason in damaged if parse_path(path).day not in left_alone),
+        lost=tuple(reason for path, reason in damaged if parse_path(path).day in left_alone),
+        left_alone=frozenset(left_alone),
+        outdated=len(outdated & present),
     )
 
 
@@ -204,7 +216,7 @@ def plan_days(
     groups = {group.key: group for group in group_camera_days(recordings)}
     quarantined = _by_day(bad, settings)
     misplaced = _misplaced(lookup, groups, quarantined)
-    days = set(groups) | set(quarantined) | set(lookup.unsettled) | set(misplaced)
+    days = {*groups, *quarantined, *lookup.unsettled, *misplaced} - lookup.left_alone
     return [
         _plan_day(
             catalog,

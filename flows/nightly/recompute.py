@@ -25,6 +25,8 @@ from workers.derive import DeriveJob, derive_camera_day
 def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dict[str, Any]:
     """Track and segment every camera-day of a store anew, in the order of the dates.
 
+    A camera-day of which stored detections cannot be used is left as it is, and named.
+
     Args:
         out: the store.
         settings: the ethogram and the track settings count.
@@ -40,9 +42,10 @@ def recompute_events(out: str, settings: Settings, *, wait: bool = False) -> dic
     started = time.perf_counter()
     catalog, jobs = derive_jobs(out, settings)
     with store_lease(catalog.fs, wait=wait, say=notice):
-        _refuse_videos_in_two_days(catalog.snapshot())
+        stored = Catalog(catalog.fs).snapshot()
+        _refuse_videos_in_two_days(stored)
         derived = []
-        for day in sorted(catalog.camera_days(), key=lambda day: (day.date, day)):
+        for day in sorted(_usable_days(stored), key=lambda day: (day.date, day)):
             check_lease(catalog.fs)
             derived.append(derive_camera_day(jobs(day)))
     return {
@@ -93,6 +96,16 @@ def derive_jobs(out: str, settings: Settings) -> tuple[Catalog, Callable[[Camera
         )
 
     return catalog, job
+
+
+def _usable_days(stored: Snapshot) -> list[CameraDay]:
+    damaged = {path: place.day for path, place in stored.catalog.damaged_detections().items()}
+    for path, day in sorted(damaged.items()):
+        notice(
+            f"{stored.catalog.damaged[path]}; {day} is left as it is: let `aviaflow run` make the object again, "
+            "restore it from a backup, or delete it to go on without"
+        )
+    return [day for day in stored.camera_days() if day not in damaged.values()]
 
 
 def _refuse_videos_in_two_days(stored: Snapshot) -> None:

@@ -51,6 +51,7 @@ def run_archive(
     started = time.perf_counter()
     night = Night(open_context(archive, out, settings), reprocess, Progress())
     if night.lookup.nothing_to_do:
+        night.say_what_was_seen()
         return summarise(night, [], time.perf_counter() - started)
     quiet_console()
     from flows.nightly.flow import nightly
@@ -66,6 +67,7 @@ def dry_run(archive: str, out: str, settings: Settings, *, reprocess: bool = Fal
     """What a run would do, how much, and how long it would take here; decodes and stores nothing."""
     context = open_context(archive, out, settings)
     night = Night(context, reprocess, Progress())
+    night.say_what_was_seen()
     plans = []
     if not night.lookup.nothing_to_do:
         with ray_cluster() as cpus, night.on_cluster(cpus):

@@ -40,7 +40,7 @@ def summarise(night: Night, outcomes: Sequence[DayOutcome], wall_s: float) -> di
         "camera_days": len(outcomes),
         "video_s": round(night.video_s, 1),
         "outdated": night.lookup.outdated if not night.reprocess else 0,
-        "damaged": list(night.lookup.damaged),
+        "damaged": [*night.lookup.damaged, *night.lookup.lost],
         "profile": profile_document(profile),
         "scale": asdict(scale_of(night, wall_s)),
         "store": context.out,

@@ -297,7 +297,7 @@ def test_damaged_detections_are_left_out_and_named(filled_fs: StoreFilesystem, r
     filled_fs.write_atomic(path, filled_fs.read_bytes(path)[:-5])
     for ask in (store.detections, lambda: store.sql("SELECT * FROM detections")):
         with pytest.warns(
-            ObjectLeftOutWarning, match="cut off; it is left out, and the next `aviaflow run`"
+            ObjectLeftOutWarning, match="cut off; it is left out, and `aviaflow run` makes it again where"
         ) as said:
             assert set(ask()["site"]) == {"lake"}
         assert f"{filled_fs.uri}/{path}" in str(said[0].message)

@@ -301,6 +301,37 @@ def test_a_stored_object_that_cannot_be_used_is_made_again_and_named(tmp_path: P
     assert said[1:] == ["  object 0", "  object 1", "  and 5 more"]
 
 
+def test_a_camera_day_is_left_alone_where_a_damaged_object_cannot_be_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    catalog, day = Catalog(open_filesystem(store)), CameraDay("marsh", "east", DAY)
+    gone, other = (
+        write(archive, f"marsh/east/east_20260301T{hour}0000Z.mp4", f"{hour}") for hour in (10, 11)
+    )
+    for file in (gone, other):
+        keep(catalog, day, file, probe(480))
+    damaged = store / detections_path(day, gone.video_id)
+    good = damaged.read_bytes()
+    damaged.write_bytes(good[:-9])
+    Path(gone.path).unlink()
+    lookup = look_up(str(archive), Catalog(catalog.fs), DIGESTS, False)
+    assert lookup.nothing_to_do
+    assert lookup.damaged == ()
+    assert [reason.split(": ")[0] for reason in lookup.lost] == [str(damaged)]
+    late = write(archive, "marsh/east/east_20260301T120000Z.mp4", "late")
+    probes: dict[str, Probe | Quarantined] = {Path(file.uri).name: probe(480) for file in (other, late)}
+    assert plans(archive, Catalog(catalog.fs), probes) == {}
+    night = Night(open_context(str(archive), str(store), Settings()), False, Progress())
+    night.say_what_was_seen()
+    assert f"\n  {damaged}: " in capsys.readouterr().err
+    assert night.settle_following() == []
+    damaged.write_bytes(good)
+    made = plans(archive, Catalog(catalog.fs), probes)[day]
+    assert [r.file for r in made.to_score] == [late]
+    assert {video.video_id for video in made.done} == {gone.video_id, other.video_id}
+
+
 def test_a_video_whose_iframes_are_too_far_apart_says_so_in_its_row_and_in_the_report(tmp_path: Path) -> None:
     file = write(tmp_path / "archive", "marsh/east/east_20260301T100000Z.mp4", "a")
     blind = Presence(np.array([[0.0, 3.0]]), "whole", "I-frames are 2.5 s apart", blind_s=1.5)

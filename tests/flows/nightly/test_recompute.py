@@ -16,7 +16,7 @@ from flows.settings import CONFIGS, Settings, load_ethogram, load_settings
 from model.refiner import Refiner, RefinerShape, save_refiner
 from storage.catalog import Catalog, StorePin, pin_or_check, video_details
 from storage.filesystem import open_filesystem
-from storage.layout import CAMERA_DAY_TABLES, CameraDay, video_id_of
+from storage.layout import CAMERA_DAY_TABLES, CameraDay, detections_path, video_id_of
 from storage.parquet import Footer
 from storage.records import VideoRecord
 from workers.score import join_rows
@@ -102,3 +102,23 @@ def test_a_refiner_that_reads_none_of_the_scores_is_refused(tmp_path: Path) -> N
     assert recompute_events(store, Settings())["camera_days"] == 0
     with pytest.raises(SettingsError, match=r"checkpoint ffffffffffffffff, .* has those of none"):
         recompute_events(store, load_settings(None, {"segment": {"refiner": path}}))
+
+
+def test_a_camera_day_of_which_detections_are_damaged_is_left_as_it_is(
+    catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = dataclasses.replace(DAY, date=dt.date(2026, 3, 2))
+    for day, hour in ((DAY, 9), (DAY, 10), (there, 11)):
+        keep(catalog, day, video(hour, "done"))
+    recompute_events(catalog.fs.uri, Settings())
+    before = catalog.camera_day_footers(DAY)["events"]
+    path = detections_path(DAY, video(9, "done").video_id)
+    catalog.fs.write_atomic(path, b"damaged")
+    assert recompute_events(catalog.fs.uri, Settings())["camera_days"] == 1
+    assert catalog.camera_day_footers(DAY)["events"] == before
+    said = capsys.readouterr().err
+    assert said.startswith(f"{catalog.fs.uri}/{path}: ")
+    assert "site marsh, camera east, 2026-03-01 is left as it is" in said
+    catalog.fs.delete(path)
+    assert recompute_events(catalog.fs.uri, Settings())["camera_days"] == 2
+    assert catalog.camera_day_footers(DAY)["events"] != before

@@ -115,7 +115,9 @@ def _run_options(parser: Any) -> None:
     parser.add_argument("--decode-workers", type=positive_int, metavar="N")
     parser.add_argument("--address", metavar="RAY", help="of a running Ray cluster, for example auto")
     parser.add_argument(
-        "--reprocess", action="store_true", help="also redo videos made with another model or settings"
+        "--reprocess",
+        action="store_true",
+        help="also redo videos made with another model or settings, and all that were replaced",
     )
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a run and is no video's fault: camera-days that fail, and stored objects that cannot be used."""
+"""What a run meets beside bad videos: camera-days that fail, stored objects that cannot be used, files that changed."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ class Failures:
             if isinstance(cause, HOPELESS):
                 self.hopeless = cause
             raise
+
+
+def describe_changed(uris: Sequence[str]) -> str:
+    """Files that were replaced, for a person to read."""
+    return f"files with other content than what is stored of them, which are read anew: {len(uris)}, first {uris[0]}"
 
 
 def describe_damaged(reasons: Sequence[str], shown: int = 5) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from flows.cluster import check_gpus, clear_scratch_of_all_nodes
 from flows.nightly.attempts import TRIED_IN_RUNS, with_outlook
 from flows.nightly.context import RunContext
-from flows.nightly.failures import Failures, describe_damaged, describe_lost
+from flows.nightly.failures import Failures, describe_changed, describe_damaged, describe_lost
 from flows.nightly.plan import (
     DayPlan,
     Lookup,
@@ -22,6 +22,7 @@ from flows.nightly.plan import (
     look_up,
     plan_days,
     quarantined_record,
+    refuse_another_archive,
     sites_of,
     stored_day,
 )
@@ -71,6 +72,7 @@ class Night:
     Raises:
         NothingToReadError: the archive holds no file that looks like a video.
         PinnedValueError: the store was begun with another time zone for a site of the archive.
+        SettingsError: the store has results of another archive with the same paths.
     """
 
     def __init__(self, context: RunContext, reprocess: bool, progress: Progress) -> None:
@@ -80,6 +82,8 @@ class Night:
         self.clock = StageClock()
         self.lookup: Lookup = look_up(context.archive, context.catalog, context.digests, reprocess)
         check_pin(context.catalog.fs, context.pin(self.lookup.stored_sites))
+        if not reprocess:
+            refuse_another_archive(self.lookup, context.settings.archive, context.archive, context.out)
         self.frames_decoded = 0
         self.video_s = 0.0
         self.videos = 0
@@ -153,7 +157,9 @@ class Night:
         return plans
 
     def say_what_was_seen(self) -> None:
-        """Say what stored objects cannot be used."""
+        """Say what stored objects cannot be used, and that files have changed."""
+        if self.lookup.changed:
+            notice(describe_changed([file.uri for file in self.lookup.changed]))
         if self.lookup.damaged:
             notice(describe_damaged(self.lookup.damaged))
         if self.lookup.lost:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flows.errors import NothingToReadError
+from flows.errors import NothingToReadError, SettingsError
 from flows.nightly.attempts import MOST_RUNS, tried_in_runs
 from flows.nightly.digests import Digests
 from flows.settings import ArchiveSettings
@@ -51,6 +51,18 @@ class Lookup:
     left_alone: frozenset[CameraDay] = frozenset()
     """Camera-days with detections that cannot be used and whose video is not in the archive: derived without them
     they would lose what their tables still have."""
+
+    @property
+    def known(self) -> list[ArchiveFile]:
+        """Files by whose path the store has results."""
+        return [
+            f for f in self.files if f.video_id in self.stored and self.stored[f.video_id][1].status == "done"
+        ]
+
+    @property
+    def changed(self) -> list[ArchiveFile]:
+        """Those of them that have other content than what the results are of, which are made anew."""
+        return [file for file in self.known if _is_changed(file, self.stored[file.video_id][1])]
 
     @property
     def nothing_to_do(self) -> bool:
@@ -160,6 +172,29 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         left_alone=frozenset(left_alone),
         outdated=len(outdated & present),
     )
+
+
+def refuse_another_archive(lookup: Lookup, settings: ArchiveSettings, archive: str, out: str) -> None:
+    """Refuse an archive whose files would replace those of another one, as memory cards number theirs alike.
+
+    A path that says when the file was recorded is of the same recording, which was copied again or has grown.
+
+    Raises:
+        SettingsError: of the files that the store knows by their path most are other recordings, and more than one.
+    """
+    known = lookup.known
+    others = [
+        file
+        for file in lookup.changed
+        if lookup.stored[file.video_id][1].start_source != "path"
+        or lookup.stored[file.video_id][0].site != _placed(file, None, settings)[0]
+    ]
+    if len(others) > max(1, len(known) / 2):
+        raise SettingsError(
+            f"{archive}: of {len(known)} files whose paths {out} knows {len(others)} have other content than there, "
+            f"the first is {others[0].uri}: another archive with the same paths would replace its results; give it "
+            "another --out, or run the folder above both; where these are the same recordings, --reprocess goes on"
+        )
 
 
 def _is_changed(file: ArchiveFile, stored: VideoRecord) -> bool:
@@ -356,7 +391,7 @@ def _misplaced(
 
 
 def _placed(
-    file: ArchiveFile, probe: Probe | Quarantined, settings: ArchiveSettings
+    file: ArchiveFile, probe: Probe | Quarantined | None, settings: ArchiveSettings
 ) -> tuple[str, str, dt.date]:
     start = probe.container_start if isinstance(probe, Probe) else None
     place = place_file(file, start, settings.path_pattern, settings.zone, settings.site)

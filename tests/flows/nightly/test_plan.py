@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from flows.errors import SettingsError
 from flows.nightly.attempts import MOST_RUNS, TRIED_IN_RUNS
 from flows.nightly.context import open_context
 from flows.nightly.digests import Digests
@@ -26,7 +28,7 @@ from storage.layout import CAMERA_DAY_TABLES, CameraDay, detections_path
 from storage.parquet import Footer
 from workers.archive import list_archive, place_recording
 from workers.fingerprint import UNREADABLE
-from workers.messages import ArchiveFile, Presence, Probe, Quarantined
+from workers.messages import ArchiveFile, Presence, Probe, Quarantined, Recording
 from workers.score import join_rows
 
 NAMES = ("feeding", "walk")
@@ -54,11 +56,12 @@ def probe(height: int, started: dt.datetime | None = None) -> Probe:
     )
 
 
-def keep(catalog: Catalog, day: CameraDay, file: ArchiveFile, found: Probe) -> None:
+def keep(
+    catalog: Catalog, day: CameraDay, file: ArchiveFile, found: Probe, placed: Recording | None = None
+) -> None:
     """Store a video of a camera-day as one in which nothing was seen."""
-    record = video_record(
-        place_recording(file, found), day.camera, 90, "decord", Presence(np.zeros((0, 2)), "spans", "")
-    )
+    recording, nothing = placed or place_recording(file, found), Presence(np.zeros((0, 2)), "spans", "")
+    record = video_record(recording, day.camera, 90, "decord", nothing)
     footer = Footer(
         "detections", "", DIGESTS.model, DIGESTS.detections, NAMES, "UTC", details=video_details(record, [])
     )
@@ -330,6 +333,63 @@ def test_a_camera_day_is_left_alone_where_a_damaged_object_cannot_be_made_again(
     made = plans(archive, Catalog(catalog.fs), probes)[day]
     assert [r.file for r in made.to_score] == [late]
     assert {video.video_id for video in made.done} == {gone.video_id, other.video_id}
+
+
+def card(archive: Path, contents: str) -> list[ArchiveFile]:
+    """A memory card: files that are numbered as on every other one."""
+    return [write(archive, f"DCIM/IMAG{n:04}.AVI", content) for n, content in enumerate(contents)]
+
+
+def kept_card(store: Path, files: Sequence[ArchiveFile]) -> None:
+    for file in files:
+        keep(Catalog(open_filesystem(store)), CameraDay("site", file.uri, DAY), file, probe(480))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("abcd", "123d"), ("abcd", "1234xyz"), ("ab", "12"), ("abcd", "12")]
+)
+def test_another_memory_card_with_the_same_paths_is_refused(tmp_path: Path, first: str, second: str) -> None:
+    store = tmp_path / "store"
+    kept_card(store, card(tmp_path / "first", first))
+    card(tmp_path / "second", second)
+    context = open_context(str(tmp_path / "second"), str(store), Settings())
+    with pytest.raises(
+        SettingsError, match=r"/second: of [24] files .* [2-4] have .* first is DCIM/IMAG0000.AVI"
+    ):
+        Night(context, False, Progress())
+    Night(context, True, Progress())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "changed"), [("abcd", "12cd", 2), ("a", "1", 1), ("abcd", "abcdx", 0)]
+)
+def test_files_that_were_copied_again_are_read_anew_and_counted(
+    tmp_path: Path, first: str, second: str, changed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, store = tmp_path / "card", tmp_path / "store"
+    kept_card(store, card(archive, first))
+    card(archive, second)
+    night = Night(open_context(str(archive), str(store), Settings()), False, Progress())
+    night.say_what_was_seen()
+    said = capsys.readouterr().err
+    assert said.endswith(f"are read anew: {changed}, first DCIM/IMAG0000.AVI\n" if changed else "")
+    assert bool(said) == bool(changed)
+
+
+@pytest.mark.parametrize(("site", "is_refused"), [("marsh", False), ("pond", True)])
+def test_recordings_whose_paths_say_their_time_may_have_grown_unless_they_are_of_another_site(
+    tmp_path: Path, site: str, is_refused: bool
+) -> None:
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    settings = ArchiveSettings(path_pattern=r"(?P<camera>\w+)/(?P<time>\d{8}T\d{6})\.mp4", site=site)
+    for name in ("east", "west"):
+        file = write(archive, f"{name}/20260301T100000.mp4", name)
+        record = place_recording(file, probe(480), settings.path_pattern, site="marsh")
+        keep(Catalog(open_filesystem(store)), CameraDay("marsh", name, DAY), file, probe(480), record)
+        write(archive, file.uri, f"{name} an hour later")
+    context = open_context(str(archive), str(store), Settings(archive=settings))
+    with pytest.raises(SettingsError) if is_refused else nullcontext():
+        Night(context, False, Progress())
 
 
 def test_a_video_whose_iframes_are_too_far_apart_says_so_in_its_row_and_in_the_report(tmp_path: Path) -> None:

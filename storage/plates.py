@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,5 +58,6 @@ def plates_from_bytes(data: bytes, name: str) -> tuple[PlateRecord, ...]:
                 PlateRecord(plate_id, regime, arrays[f"pixels_{number}"], arrays[f"noise_{number}"], *made_of)
                 for number, (plate_id, regime, *made_of) in enumerate(index)
             )
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    # RuntimeError: a flipped bit that says compressed or encrypted otherwise.
+    except (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise CorruptObjectError(f"{name}: holds no background plates: {error}") from error

@@ -8,7 +8,11 @@ from functools import partial
 from flows.nightly.context import RunContext
 from flows.nightly.plan import DayPlan
 from flows.nightly.stages import StageClock, Work
+from flows.quiet import notice
 from flows.settings import digest
+from storage.catalog import Catalog
+from storage.errors import CorruptObjectError
+from storage.layout import CameraDay
 from storage.parquet import Footer
 from storage.plates import PlateRecord
 from workers.errors import ProcessEndedError
@@ -57,7 +61,7 @@ def _plates(context: RunContext, plan: DayPlan, size: tuple[int, int]) -> tuple[
     """
     catalog = context.catalog
     made_of = digest(sorted(recording.file.fingerprint for recording in plan.surveyed_with))
-    stored = catalog.read_plates(plan.day) or ()
+    stored = _stored_plates(catalog, plan.day)
     fitting = [plate for plate in stored if plate.made_of == made_of and plate.noise.shape == size]
     if fitting:
         return tuple(Plate(p.plate_id, p.regime, p.pixels, p.noise) for p in fitting)
@@ -72,6 +76,16 @@ def _plates(context: RunContext, plan: DayPlan, size: tuple[int, int]) -> tuple[
     kept = [plate for plate in stored if plate.plate_id in used - new.keys()]
     catalog.write_plates(plan.day, [*kept, *new.values()])
     return plates
+
+
+def _stored_plates(catalog: Catalog, day: CameraDay) -> tuple[PlateRecord, ...]:
+    try:
+        return catalog.read_plates(day) or ()
+    except CorruptObjectError as error:
+        notice(
+            f"{error}; they are made again, those of videos that were scored before are lost to `aviaflow replay`"
+        )
+        return ()
 
 
 def detection_inputs(fingerprint: str, plates: Iterable[Plate]) -> str:

@@ -265,9 +265,12 @@ def test_no_plate_is_not_the_same_as_no_survey(fs: StoreFilesystem, reserve: Any
 
 def test_damaged_plates_are_named(fs: StoreFilesystem, reserve: Any) -> None:
     catalog = Catalog(fs)
-    catalog.write_plates(reserve.pond, [])
+    noise = np.random.default_rng(0).random((20, 30), np.float32)
+    catalog.write_plates(reserve.pond, [PlateRecord("p", "day", np.zeros((20, 30, 3), np.uint8), noise)])
     data = fs.read_bytes(plates_path(reserve.pond))
-    for damaged in (b"", b"not a zip", data[: len(data) // 2]):
+    entry = data.index(b"PK\1\2")  # of the zip's directory: flags at byte 8, compression at byte 10
+    overwritten = [data[:at] + b"\xff" + data[at + 1 :] for at in (100, entry + 8, entry + 10)]
+    for damaged in (b"", b"not a zip", data[: len(data) // 2], *overwritten):
         fs.write_atomic(plates_path(reserve.pond), damaged)
         with pytest.raises(CorruptObjectError, match=r"date=2025-11-03\.npz: holds no background plates"):
             catalog.read_plates(reserve.pond)

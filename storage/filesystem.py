@@ -188,10 +188,10 @@ class LocalFilesystem:
         guard = self.root / STAGING / f"{path}.lock"
         try:
             _make_folder(guard.parent)
-            descriptor = os.open(guard, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(guard, os.O_RDWR | os.O_CREAT, 0o666)  # of a group, where the umask says so
             os.utime(descriptor)  # it is in use: ``clear_staging`` must not take it for a leftover
         except OSError as error:
-            raise write_error(self.root / path, error) from error
+            raise write_error(guard, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             now = self.read_versioned(path)

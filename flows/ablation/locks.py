@@ -39,7 +39,7 @@ def held(path: Path, *, wait: bool = False) -> Iterator[None]:
 def _take(path: Path, wait: bool) -> int:
     """The locked file that is at this path now: the holder before may have removed the one that was opened."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # of a group, where the umask says so
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if _is_at(path, descriptor):

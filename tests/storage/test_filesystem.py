@@ -15,6 +15,7 @@ from storage.filesystem import (
     StoreFilesystem,
     open_filesystem,
 )
+from storage.layout import STAGING
 from storage.remote import RemoteFilesystem
 
 
@@ -130,6 +131,20 @@ def test_others_may_read_what_is_written(local: LocalFilesystem) -> None:
     finally:
         os.umask(old)
     assert stat.S_IMODE((local.root / "a").stat().st_mode) == 0o644
+
+
+def test_a_group_that_shares_a_store_shares_its_lock(local: LocalFilesystem) -> None:
+    guard = local.root / STAGING / "a.lock"
+    old = os.umask(0o002)
+    try:
+        local.write_if("a", b"x", None)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(guard.stat().st_mode) == 0o664
+    guard.unlink()
+    guard.mkdir()
+    with pytest.raises(ObjectWriteError, match=rf"^{guard}: could not be written"):
+        local.write_if("a", b"y", None)
 
 
 def test_only_stale_staged_files_are_cleared(local: LocalFilesystem) -> None:

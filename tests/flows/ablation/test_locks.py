@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -33,6 +34,15 @@ def test_a_lock_has_one_holder_who_is_named(tmp_path: Path) -> None:
     assert not path.exists()
     with held(path):
         pass
+
+
+def test_a_group_that_shares_a_folder_shares_its_locks(tmp_path: Path) -> None:
+    old = os.umask(0o002)
+    try:
+        with held(tmp_path / "cell.lock"):
+            assert stat.S_IMODE((tmp_path / "cell.lock").stat().st_mode) == 0o664
+    finally:
+        os.umask(old)
 
 
 def test_a_lock_is_let_go_when_the_work_fails(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -266,16 +267,16 @@ def group_camera_days(recordings: Iterable[Recording]) -> list[CameraDay]:
     """Group recordings by camera and local date, sorted by site, camera and date.
 
     Recordings of one camera that overlap in time or differ in displayed size cannot show one scene: they are
-    split into cameras of their own, ``camera~2`` and so on, and ``note`` says why.
+    split into cameras of their own, ``camera~2`` and so on past cameras that are named so, and ``note`` says why.
     """
     groups: dict[tuple[str, str, dt.date], list[Recording]] = defaultdict(list)
     for recording in recordings:
         groups[recording.site, recording.camera, recording.date].append(recording)
-    days = [day for group in groups.values() for day in _split(group)]
+    days = [day for group in groups.values() for day in _split(group, groups.keys())]
     return sorted(days, key=lambda day: day.key)
 
 
-def _split(group: list[Recording]) -> Iterator[CameraDay]:
+def _split(group: list[Recording], taken: Collection[tuple[str, str, dt.date]]) -> Iterator[CameraDay]:
     lanes: list[list[Recording]] = []
     notes: list[str] = []
     for recording in sorted(group, key=lambda recording: (recording.start_time, recording.file.uri)):
@@ -285,11 +286,12 @@ def _split(group: list[Recording]) -> Iterator[CameraDay]:
         else:
             lanes.append([recording])
             notes.append(conflicts[0] if conflicts else "")
-    for number, (lane, note) in enumerate(zip(lanes, notes, strict=True), start=1):
-        first = lane[0]
-        camera = first.camera if number == 1 else f"{first.camera}~{number}"
-        placed = tuple(replace(recording, camera=camera) for recording in lane)
-        yield CameraDay(first.site, camera, first.date, placed, note)
+    site, camera, date = group[0].site, group[0].camera, group[0].date
+    split = (f"{camera}~{number}" for number in itertools.count(2))
+    free = (name for name in split if (site, name, date) not in taken)
+    for name, lane, note in zip(itertools.chain([camera], free), lanes, notes, strict=False):
+        placed = tuple(replace(recording, camera=name) for recording in lane)
+        yield CameraDay(site, name, date, placed, note)
 
 
 def _conflict(lane: list[Recording], recording: Recording) -> str:

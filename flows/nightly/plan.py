@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import re
 from collections import defaultdict
@@ -187,7 +188,7 @@ def refuse_another_archive(lookup: Lookup, settings: ArchiveSettings, archive: s
         file
         for file in lookup.changed
         if lookup.stored[file.video_id][1].start_source != "path"
-        or lookup.stored[file.video_id][0].site != _placed(file, None, settings)[0]
+        or lookup.stored[file.video_id][0].site != _placed(file, None, settings).site
     ]
     if len(others) > max(1, len(known) / 2):
         raise SettingsError(
@@ -270,7 +271,7 @@ def _probe_touched(
 ) -> dict[ArchiveFile, Probe | Quarantined]:
     """Probes of the new files, and of the stored ones of the same camera-days."""
     probes = dict(zip(lookup.new, probe_files(lookup.new), strict=True))
-    touched = {_placed(file, probe, settings) for file, probe in probes.items()}
+    touched = {_same_camera(_placed(file, probe, settings)) for file, probe in probes.items()}
     beside = [
         file
         for file in lookup.files
@@ -390,17 +391,15 @@ def _misplaced(
     return misplaced
 
 
-def _placed(
-    file: ArchiveFile, probe: Probe | Quarantined | None, settings: ArchiveSettings
-) -> tuple[str, str, dt.date]:
+def _placed(file: ArchiveFile, probe: Probe | Quarantined | None, settings: ArchiveSettings) -> CameraDay:
     start = probe.container_start if isinstance(probe, Probe) else None
     place = place_file(file, start, settings.path_pattern, settings.zone, settings.site)
-    return place.site, place.camera, place.date
+    return CameraDay(place.site, place.camera, place.date)
 
 
-def _same_camera(day: CameraDay) -> tuple[str, str, dt.date]:
-    """The camera-day before recordings that cannot be one scene were split from it."""
-    return day.site, re.sub(r"~\d+$", "", day.camera), day.date
+def _same_camera(day: CameraDay) -> CameraDay:
+    """What it has in common with all that may be split from one camera, and with cameras that are named so."""
+    return dataclasses.replace(day, camera=re.sub(r"(~\d+)+$", "", day.camera))
 
 
 def _by_day(bad: Iterable[Quarantined], settings: ArchiveSettings) -> dict[CameraDay, list[VideoRecord]]:

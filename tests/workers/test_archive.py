@@ -247,6 +247,24 @@ def test_recordings_of_another_size_are_another_camera() -> None:
     assert "320x96" in days[1].note
 
 
+def test_a_camera_that_is_split_takes_no_name_that_another_one_has() -> None:
+    """As FAT shortens names: CAMERA~1, CAMERA~2."""
+    days = group_camera_days(
+        [
+            recording("marsh/cam/cam_20240517T100000Z.mp4"),
+            recording("marsh/cam/cam_20240517T110000Z.mp4", width=320),
+            recording("marsh/cam~2/cam~2_20240517T100000Z.mp4"),
+            recording("marsh/cam~2/cam~2_20240517T110000Z.mp4", width=320),
+        ]
+    )
+    assert summary(days) == [
+        ("cam", "2024-05-17", ["100000"]),
+        ("cam~2", "2024-05-17", ["100000"]),
+        ("cam~2~2", "2024-05-17", ["110000"]),
+        ("cam~3", "2024-05-17", ["110000"]),
+    ]
+
+
 def test_what_cannot_be_opened_or_listed_costs_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

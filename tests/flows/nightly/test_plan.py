@@ -105,6 +105,22 @@ def test_a_late_file_of_another_size_moves_those_after_it_to_a_camera_of_their_o
     assert made[own].misplaced == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("stored", "late"), [("CAM~1", "CAM~1"), ("CAM~1~2", "CAM~1"), ("CAM~2", "CAM"), ("CAM", "CAM~2")]
+)
+def test_a_camera_whose_own_name_looks_like_a_split_one_is_looked_at_with_its_late_file(
+    tmp_path: Path, stored: str, late: str
+) -> None:
+    archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
+    own = late if stored == "CAM~1~2" else stored
+    first = write(archive, f"marsh/{own}/{own}_20260301T090000Z.mp4", "first")
+    keep(catalog, CameraDay("marsh", stored, DAY), first, probe(480))
+    second = write(archive, f"marsh/{late}/{late}_20260301T100000Z.mp4", "second")
+    probes: dict[str, Probe | Quarantined] = {Path(f.uri).name: probe(480) for f in (first, second)}
+    seen = {r.file for plan in plans(archive, catalog, probes).values() for r in plan.surveyed_with}
+    assert seen == {first, second}
+
+
 def test_a_video_stored_in_two_camera_days_is_looked_at_again(tmp_path: Path) -> None:
     archive, catalog = tmp_path / "archive", Catalog(open_filesystem(tmp_path / "store"))
     file = write(archive, "marsh/east/east_20260301T100000Z.mp4", "content")

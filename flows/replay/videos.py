@@ -248,6 +248,7 @@ def _stretches(
                 if centres.size:
                     yield Stretch(joined, centres, of_frame)
             previous = chunk
+        tally.frames_decoded -= segment.repeats  # stored rows do not depend on the cuts
 
 
 def _nvdec() -> OpenDecoder:

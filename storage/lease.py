@@ -61,7 +61,8 @@ class Clock:
 
     now_s: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    is_running: Callable[[Holder], bool] = lambda holder: _start_of(holder.process) == holder.process_start
+    is_running: Callable[[Holder], bool | None] = lambda holder: _is_running(holder)
+    """None where the system does not tell."""
 
 
 class Lease:
@@ -69,12 +70,11 @@ class Lease:
 
     def __init__(self, fs: StoreFilesystem, holder: Holder, clock: Clock) -> None:
         self._fs, self._holder, self._clock = fs, holder, clock
-        self._taken_by: Holder | None = None
-        self._ended = threading.Event()
+        self._taken_by = ""
 
     def check(self) -> None:
         """Raise ``LeaseLostError`` if another process took the store over, as after a long standby."""
-        if self._taken_by is not None:
+        if self._taken_by:
             raise LeaseLostError(
                 f"{self._fs.uri}: {self._taken_by} took this store over, since this process gave no sign of life for "
                 f"{EXPIRES_S:.0f} s; what is finished is kept"
@@ -88,18 +88,19 @@ class Lease:
                 self._holder = dataclasses.replace(self._holder, renewed_s=self._clock.now_s())
                 self._fs.write_if(LEASE_JSON, _to_json(self._holder), found[1])
             elif found is not None:
-                self._taken_by = found[0]
+                self._taken_by = str(found[0])
+            elif self._clock.now_s() - self._holder.renewed_s > EXPIRES_S:
+                self._taken_by = "another process, which is done by now,"
             else:
                 self._fs.write_if(LEASE_JSON, _to_json(self._holder), None)
 
-    def renew_until_released(self) -> None:
-        """Renew every ``HEARTBEAT_S``; the body of a thread."""
-        while not self._ended.wait(HEARTBEAT_S) and self._taken_by is None:
+    def renew_until(self, ended: threading.Event) -> None:
+        """Renew every ``HEARTBEAT_S``; the body of a thread, which must have ended before ``release``."""
+        while not ended.wait(HEARTBEAT_S) and not self._taken_by:
             self.renew()
 
     def release(self) -> None:
         """Let another one in at once; where that fails the lease expires."""
-        self._ended.set()
         with suppress(StorageError):
             found = _read(self._fs)
             if found is not None and found[0].token == self._holder.token:
@@ -155,15 +156,17 @@ def store_lease(
         yield
         return
     lease = take(fs, wait=wait, say=say)
-    beat = threading.Thread(target=lease.renew_until_released, name="lease", daemon=True)
+    ended = threading.Event()
+    beat = threading.Thread(target=lease.renew_until, args=(ended,), name="lease", daemon=True)
     _held[fs.uri] = lease
     beat.start()
     try:
         yield
     finally:
         del _held[fs.uri]
-        lease.release()
+        ended.set()
         beat.join()
+        lease.release()
 
 
 def check_lease(fs: StoreFilesystem) -> None:
@@ -178,17 +181,21 @@ _held: dict[str, Lease] = {}
 
 def _try_to_take(fs: StoreFilesystem, mine: Holder, clock: Clock) -> Holder | None:
     """None where the lease is ``mine`` now, else who has it."""
-    found = _read(fs)
-    if found is not None and not _is_gone(found[0], mine, clock):
-        return found[0]
-    fs.write_if(LEASE_JSON, _to_json(mine), None if found is None else found[1])
-    now = _read(fs)
-    return None if now is not None and now[0].token == mine.token else (now or (mine, ""))[0]
+    while True:
+        found = _read(fs)
+        if found is not None and not _is_gone(found[0], mine, clock):
+            return found[0]
+        fs.write_if(LEASE_JSON, _to_json(mine), None if found is None else found[1])
+        now = _read(fs)
+        if now is not None:  # else another one took it, and was done at once
+            return None if now[0].token == mine.token else now[0]
 
 
 def _is_gone(holder: Holder, mine: Holder, clock: Clock) -> bool:
-    if holder.machine and holder.machine == mine.machine:
-        return not clock.is_running(holder)
+    is_here = bool(holder.machine) and holder.machine == mine.machine
+    is_running = clock.is_running(holder) if is_here else None
+    if is_running is not None:
+        return not is_running
     return clock.now_s() - holder.renewed_s > EXPIRES_S
 
 
@@ -214,7 +221,7 @@ def _this_process(clock: Clock) -> Holder:
         host=socket.gethostname(),
         machine=_machine(),
         process=os.getpid(),
-        process_start=_start_of(os.getpid()),
+        process_start=_start_of(os.getpid()) or -1,
         since_s=now_s,
         renewed_s=now_s,
     )
@@ -228,11 +235,26 @@ def _machine() -> str:
         return ""
 
 
-def _start_of(process: int) -> int:
-    """Ticks from the boot to the start of a running process; -1 where there is none, or only its remains."""
+def _is_running(holder: Holder) -> bool | None:
+    start = _start_of(holder.process)
+    return None if start is None else start == holder.process_start
+
+
+def _start_of(process: int) -> int | None:
+    """Ticks from the boot to the start of a running process; -1 where there is none, or only its remains, and None
+    where it is hidden, as another account's is with ``hidepid``.
+    """
     try:
         # The name before the last bracket may hold anything.
         state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return -1
+        return None if _exists(process) else -1
     return -1 if state in "ZX" else int(fields[18])
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True

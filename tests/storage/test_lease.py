@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,11 +28,15 @@ class World:
     def __init__(self) -> None:
         self.now_s = START_S
         self.gone: set[str] = set()
+        self.hidden: set[str] = set()
         self.at_sleep: list[Callable[[], None]] = []
 
     @property
     def clock(self) -> Clock:
-        return Clock(lambda: self.now_s, self._sleep, lambda holder: holder.token not in self.gone)
+        return Clock(lambda: self.now_s, self._sleep, self._is_running)
+
+    def _is_running(self, holder: Holder) -> bool | None:
+        return None if holder.token in self.hidden else holder.token not in self.gone
 
     def _sleep(self, seconds: float) -> None:
         self.now_s += seconds
@@ -93,6 +98,18 @@ def test_a_killed_holder_on_this_machine_is_noticed_at_once(fs: StoreFilesystem,
     take(fs, clock=world.clock)
 
 
+def test_a_holder_on_this_machine_whose_process_is_hidden_expires_as_one_on_another(
+    fs: StoreFilesystem, world: World
+) -> None:
+    take(fs, clock=world.clock)
+    world.hidden.add(holder_of(fs).token)
+    world.now_s += EXPIRES_S - 1
+    with pytest.raises(LeaseHeldError):
+        take(fs, clock=world.clock)
+    world.now_s += 2
+    take(fs, clock=world.clock).check()
+
+
 def test_a_holder_on_another_machine_expires_unless_it_gives_a_sign_of_life(
     fs: StoreFilesystem, world: World
 ) -> None:
@@ -122,6 +139,48 @@ def test_who_was_taken_over_notices_and_leaves_the_other_alone(fs: StoreFilesyst
     second.check()
     with pytest.raises(LeaseHeldError):
         take(fs, clock=world.clock)
+
+
+def test_who_was_taken_over_by_one_that_is_done_notices_and_takes_nothing_back(
+    fs: StoreFilesystem, world: World
+) -> None:
+    first = take(fs, clock=world.clock)
+    move_to_another_machine(fs)
+    world.now_s += EXPIRES_S + 1
+    take(fs, clock=world.clock).release()
+    first.renew()
+    with pytest.raises(LeaseLostError, match="another process, which is done by now, took this store over"):
+        first.check()
+    assert not fs.exists(LEASE_JSON)
+
+
+def test_a_lease_that_was_lost_to_one_that_let_it_go_at_once_is_taken(
+    local: LocalFilesystem, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_if, written = LocalFilesystem.write_if, []
+
+    def first_time_let_go(fs: LocalFilesystem, path: str, data: bytes, version: str | None) -> bool:
+        written.append(path)
+        return len(written) > 1 and write_if(fs, path, data, version)
+
+    monkeypatch.setattr(LocalFilesystem, "write_if", first_time_let_go)
+    take(local, clock=world.clock).check()
+    assert written == [LEASE_JSON, LEASE_JSON]
+
+
+def test_a_sign_of_life_that_is_under_way_at_the_end_leaves_no_lease(
+    local: LocalFilesystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew = Lease.renew
+
+    def slow(lease: Lease, ended: threading.Event) -> None:
+        ended.wait()
+        renew(lease)
+
+    monkeypatch.setattr(Lease, "renew_until", slow)
+    with store_lease(local):
+        pass
+    assert not local.exists(LEASE_JSON)
 
 
 def test_a_lease_that_nobody_can_read_is_nobodys(fs: StoreFilesystem, world: World) -> None:
@@ -166,6 +225,28 @@ def test_running_processes_are_told_from_ended_ones() -> None:
         pass
     assert child.returncode is None, "nobody asked for its status: a zombie"
     child.communicate()
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_running"),
+    [(ProcessLookupError(), False), (PermissionError(), None), (None, None)],
+)
+def test_a_process_that_is_not_shown_is_asked_whether_it_is_there(
+    answer: OSError | None, is_running: bool | None, local: LocalFilesystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ``hidepid``, where those of other accounts are in no list."""
+    take(local)
+    asked: list[tuple[int, int]] = []
+
+    def kill(process: int, signal: int) -> None:
+        asked.append((process, signal))
+        if answer is not None:
+            raise answer
+
+    holder = dataclasses.replace(holder_of(local), process=2**30)
+    monkeypatch.setattr("storage.lease.os.kill", kill)
+    assert Clock().is_running(holder) is is_running
+    assert asked == [(2**30, 0)]
 
 
 @pytest.mark.s3

@@ -200,10 +200,19 @@ def _with_segments(boxes: Iterable[WrittenBox], segments: Sequence[WrittenSegmen
     for segment in segments:
         by_whom[segment.whom].append(segment)
     for box in boxes:
-        around = [one for one in by_whom[box.whom] if one.start_s <= box.time_s <= one.end_s]
-        labels = box.labels or tuple(itertools.chain.from_iterable(one.labels for one in around))
-        motion = box.motion or next((one.motion for one in around if one.motion), "")
+        mine = by_whom[box.whom]
+        labelled = _around(box.time_s, (one for one in mine if one.labels))
+        moving = _around(box.time_s, (one for one in mine if one.motion))
+        labels = box.labels or tuple(itertools.chain.from_iterable(one.labels for one in labelled))
+        motion = box.motion or next((one.motion for one in moving), "")
         yield replace(box, labels=labels, motion=motion)
+
+
+def _around(time_s: float, segments: Iterable[WrittenSegment]) -> list[WrittenSegment]:
+    """Segments around a moment; where one ends as another begins, the moment is the later one's."""
+    around = [one for one in segments if one.start_s <= time_s <= one.end_s]
+    begins = any(one.start_s == time_s for one in around)
+    return [one for one in around if not begins or one.end_s > time_s or one.start_s == time_s]
 
 
 def _seen(video: str, time_s: float) -> str:

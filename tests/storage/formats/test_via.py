@@ -81,6 +81,38 @@ def test_a_segment_speaks_for_the_boxes_of_its_individual(tmp_path: Path, write_
 
 
 @pytest.mark.parametrize(
+    ("second", "behaviours", "dynamic"),
+    [
+        (([2.0, 3.0], {"4": "1", "3": "0"}), ("stand_up",), False),
+        (([2.0, 3.0], {"3": "0"}), ("fly",), False),
+        (([2.0, 3.0], {"4": "1"}), ("stand_up",), True),
+        (([1.5, 3.0], {"4": "1", "3": "0"}), ("fly", "stand_up"), True),
+        (([1.0, 2.0], {"4": "1", "3": "0"}), ("fly", "stand_up"), True),
+    ],
+)
+def test_a_box_at_the_border_of_two_segments_is_the_later_ones(
+    second: tuple[list[float], dict[str, str]],
+    behaviours: tuple[str, ...],
+    dynamic: bool,
+    tmp_path: Path,
+    write_via: WriteVia,
+) -> None:
+    times_s, av = second
+    path = write_via(
+        tmp_path / "p.json",
+        ["one.mp4"],
+        BEHAVIOURS,
+        {
+            "1_first": ("1", [1.0, 2.0], [], {"4": "2", "3": "1", "2": "A"}),
+            "1_second": ("1", times_s, [], {**av, "2": "A"}),
+            "1_box": ("1", [2.0], [2, 0, 0, 50, 50], {"2": "A"}),
+        },
+    )
+    (box,) = imported(path).annotations
+    assert (box.behaviours, box.dynamic) == (behaviours, dynamic)
+
+
+@pytest.mark.parametrize(
     ("entry", "kind", "value", "place"),
     [
         (("1", [1.0], [2, 150, 0, 60, 50], {"1": "0"}), "box outside the frame", "150, 0, 210, 50", ""),

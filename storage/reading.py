@@ -26,7 +26,7 @@ from storage.parquet import Footer, find_footers, read_table
 from storage.schema import SCHEMA_VERSION, schema_of
 
 DateLike = str | dt.date
-DateFilter = DateLike | tuple[DateLike, DateLike] | None
+DateFilter = DateLike | tuple[DateLike, DateLike] | list[str] | list[dt.date] | None
 NameFilter = str | Collection[str] | None
 _ONE_DAY: Final = dt.timedelta(days=1)
 
@@ -63,7 +63,7 @@ def selection(site: NameFilter, camera: NameFilter, date: DateFilter) -> Selecti
     """What the arguments of a query mean.
 
     Raises:
-        QueryError: a date is not written as 2025-11-03.
+        QueryError: a date is not written as 2025-11-03, or a pair of them is none.
     """
     first, last = dates_of(date)
     return Selection(names_of(site), names_of(camera), first, last)
@@ -80,9 +80,13 @@ def dates_of(value: DateFilter) -> tuple[dt.date, dt.date]:
     """First and last date of a filter: one date, a pair with both ends included, or all."""
     if value is None:
         return dt.date.min, dt.date.max
-    if isinstance(value, tuple):
-        first, last = (_date(part) for part in value)
-        return first, last
+    if isinstance(value, (tuple, list)):
+        dates = [_date(part) for part in value]
+        if len(dates) != 2 or dates[0] > dates[1]:
+            raise QueryError(
+                f"date={value!r} is no pair of dates; give the first and the last, in this order"
+            )
+        return dates[0], dates[1]
     return _date(value), _date(value)
 
 
@@ -93,7 +97,7 @@ def _date(value: DateLike) -> dt.date:
         return value
     try:
         return dt.date.fromisoformat(value)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise QueryError(f"{value!r} is no date; write it as 2025-11-03") from error
 
 

@@ -83,6 +83,11 @@ def test_questions_that_are_refused(store: Store) -> None:
         store.events(behaviour="feding")
     with pytest.raises(QueryError, match="'3 Nov' is no date"):
         store.events(date="3 Nov")
+    with pytest.raises(QueryError, match="20251103 is no date; write it as 2025-11-03"):
+        store.events(date=20251103)  # type: ignore[arg-type]
+    for pair in (["2025-11-04", "2025-11-03"], ("2025-11-03",), ["2025-11-03"] * 3):
+        with pytest.raises(QueryError, match="is no pair of dates; give the first and the last"):
+            store.events(date=pair)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="cannot divide a budget by"):
         store.time_budget(by=("minute",))
     with pytest.raises(QueryError, match="evnts"):
@@ -144,7 +149,9 @@ def test_a_bird_that_stays_is_one_individual_whatever_dates_are_asked_for(long_s
     (came,) = everything["date"]
     asked = long_stay.individuals(camera="north", date=came.date()).query("individual_id == 'resting'")
     pd.testing.assert_frame_equal(asked.reset_index(drop=True), everything.reset_index(drop=True))
-    later = long_stay.individuals(date=(dt.date(2025, 11, 6), dt.date(2025, 11, 9)))
+    pair = [dt.date(2025, 11, 6), dt.date(2025, 11, 9)]
+    later = long_stay.individuals(date=(pair[0], pair[1]))
+    assert later.equals(long_stay.individuals(date=pair))
     assert "resting" not in later["individual_id"].tolist()
 
 

@@ -126,5 +126,5 @@ def test_what_no_new_beginning_helps_ends_at_once_with_its_reason(data: Path, un
     process = start(data, data / "diverged")
     _, said = process.communicate()
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("error: the training stopped: the gradient is not finite")
+    assert said.splitlines()[-1].startswith("aviaflow: the training stopped: the gradient is not finite")
     assert len(list((data / "diverged" / "tensorboard").glob("events*"))) == 1

@@ -76,20 +76,30 @@ def keyframe_indices(span: GridSpan) -> range:
 
 
 def places_to_score(span: GridSpan, chunk: FrameChunk) -> NDArray[np.int64]:
-    """Places in a chunk of the keyframes of a span; of several that show one frame, as in a slow video, the first.
+    """Places in a chunk of the keyframes of a span; of several that show one frame, as in a slow video or beside a
+    pause, the one nearest to it in time, of two equally near the earlier.
 
-    The chunk must reach to the keyframe before the span, or to the video's start.
+    The chunk must reach to the keyframes before and after the span, or to the video's ends.
     """
     places = np.array(keyframe_indices(span), np.int64) - chunk.first_grid
-    before = np.maximum(places - KEYFRAME_STEP, 0)
-    is_first = (places < KEYFRAME_STEP) | (chunk.frame_indices[places] != chunk.frame_indices[before])
-    return np.extract(is_first, places)
+    off_s = np.abs(chunk.times_s - np.arange(chunk.first_grid, chunk.stop_grid) / GRID_HZ)
+
+    def shows_the_same(others: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        there = others.clip(0, len(off_s) - 1)
+        return (others == there) & (chunk.frame_indices[there] == chunk.frame_indices[places]), there
+
+    as_before, before = shows_the_same(places - KEYFRAME_STEP)
+    as_after, after = shows_the_same(places + KEYFRAME_STEP)
+    is_nearest = ~(as_before & (off_s[before] <= off_s[places])) & ~(
+        as_after & (off_s[after] < off_s[places])
+    )
+    return np.extract(is_nearest, places)
 
 
 def plan_segments(
     recording: Recording, presence: Presence, segment_s: float | None = None, clip_reach: int = CLIP_AFTER
 ) -> list[Segment]:
-    """Segments of one video that cover its presence spans, one for each or, with ``segment_s``, none that is longer.
+    """Segments of one video that cover its presence spans: one for each, or several with ``segment_s``.
 
     Cuts lie at fixed moments of the video with an I-frame between them, and each segment brings the frames that its
     first and last clips reach into, so that every keyframe is scored from the same pixels whatever ``segment_s`` is.
@@ -114,7 +124,7 @@ def plan_day(
     Args:
         looked_at: the videos in that order, with their spans.
         workers: that decode at once.
-        segment_s: longest segment; by default a span is cut, at an I-frame, where a worker would be idle otherwise.
+        segment_s: a span is cut at multiples of this; by default at an I-frame, where a worker would be idle otherwise.
         clip_reach: grid frames that a clip takes on each side of its keyframe.
     """
     planned = [
@@ -156,21 +166,31 @@ def cut_to_fill(lengths_s: Sequence[float], workers: int) -> list[list[float]]:
 
 
 def presence_keyframes(presence: Presence, grid: FrameGrid) -> list[GridSpan]:
-    """Keyframe spans (first and last are keyframes, stop is one past the last) within the presence spans; each begins
-    with the first keyframe that shows its frame.
+    """Keyframe spans (first and last are keyframes, stop is one past the last) of the presence spans, with the
+    keyframes that stand for the frames shown at their ends.
     """
     spans: list[GridSpan] = []
     for start_s, end_s in presence.spans_s:
         low = int(np.floor(start_s * GRID_HZ / KEYFRAME_STEP)) * KEYFRAME_STEP
         high = int(np.ceil(end_s * GRID_HZ / KEYFRAME_STEP)) * KEYFRAME_STEP
         low, stop = max(0, low), min(high, (grid.length - 1) // KEYFRAME_STEP * KEYFRAME_STEP) + 1
-        shown = grid.frame_indices[: low + 1 : KEYFRAME_STEP]
-        low = int(np.searchsorted(shown, shown[-1])) * KEYFRAME_STEP if low < stop else low
+        if low < stop:
+            low, stop = (
+                min(low, _nearest_keyframe(grid, low)),
+                max(stop - 1, _nearest_keyframe(grid, stop - 1)) + 1,
+            )
         if spans and low < spans[-1].stop:
             low = spans[-1].stop - 1 + KEYFRAME_STEP
         if low < stop:
             spans.append(GridSpan(low, stop))
     return spans
+
+
+def _nearest_keyframe(grid: FrameGrid, keyframe: int) -> int:
+    """Of the keyframes that show the same frame as this one, the one that is scored."""
+    shown, frame = grid.frame_indices[::KEYFRAME_STEP], grid.frame_indices[keyframe]
+    alike = np.arange(*np.searchsorted(shown, [frame, frame + 1])) * KEYFRAME_STEP
+    return int(alike[np.abs(grid.times_s[keyframe] - alike / GRID_HZ).argmin()])
 
 
 def _fixed_cuts(span: Segment, grid: FrameGrid, segment_s: float) -> Iterator[int]:

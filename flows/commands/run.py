@@ -109,8 +109,8 @@ def _run_options(parser: Any) -> None:
         "--segment-seconds",
         type=positive,
         metavar="S",
-        help="longest piece of a video that one process decodes; by default pieces are as long as keeps all workers "
-        "busy; results do not depend on it",
+        help="cut what is decoded of a video at multiples of this, where there is an I-frame between; by default "
+        "pieces are as long as keeps all workers busy; results do not depend on it",
     )
     parser.add_argument("--decode-workers", type=positive_int, metavar="N")
     parser.add_argument("--address", metavar="RAY", help="of a running Ray cluster, for example auto")

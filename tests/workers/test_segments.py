@@ -85,14 +85,16 @@ def scored_frames(segments: list[Segment]) -> list[int]:
     """The frames that are scored in the chunks of the segments, in order."""
     frames: list[int] = []
     for segment in segments:
-        grid = FrameGrid.of(segment.recording.probe).frames_of(segment.frames)
+        grid = FrameGrid.of(segment.recording.probe)
+        shown = grid.frames_of(segment.frames)
+        times_s = grid.times_s[segment.frames.first : segment.frames.stop]
         for number in range(segment.chunk_count):
             if (ready := segment.keyframes_ready(number)) is not None:
                 first = max(0, number - 1) * CHUNK_FRAMES
-                indices = grid[first : (number + 1) * CHUNK_FRAMES]
-                pixels = np.zeros((len(indices), 1, 1, 3), np.uint8)
-                chunk = FrameChunk("v", segment.frames.first + first, pixels, indices / 1.0, indices)
-                frames += indices[places_to_score(ready, chunk)].tolist()
+                part = slice(first, (number + 1) * CHUNK_FRAMES)
+                pixels = np.zeros((len(shown[part]), 1, 1, 3), np.uint8)
+                chunk = FrameChunk("v", segment.frames.first + first, pixels, times_s[part], shown[part])
+                frames += shown[part][places_to_score(ready, chunk)].tolist()
     return frames
 
 
@@ -113,6 +115,20 @@ def test_each_frame_is_scored_once_whatever_the_cut(
 ) -> None:
     recording = recording_of(60.0, fps=fps, gop=1)
     assert scored_frames(plan_segments(recording, presence_of(span_s), segment_s)) == list(frames)
+
+
+def test_the_frame_after_a_pause_is_scored_at_its_own_moment() -> None:
+    """A pause of ten minutes: the frame after it is the nearest one to half of the pause."""
+    recording = recording_of(40.0, fps=15.0, gop=15)
+    times_s = recording.probe.times_s + np.where(recording.probe.times_s < 20.0, 0.0, 600.0)
+    recording = replace(recording, probe=replace(recording.probe, times_s=times_s, duration_s=640.0))
+    segments = plan_segments(recording, presence_of((10.0, 20.0), (620.0, 630.0)))
+    assert [(s.keyframes.first / GRID_HZ, (s.keyframes.stop - 1) / GRID_HZ) for s in segments] == [
+        (pytest.approx(10.0, abs=0.27), pytest.approx(20.0, abs=0.27)),
+        (pytest.approx(620.0, abs=0.27), pytest.approx(630.0, abs=0.27)),
+    ]
+    frames = scored_frames(segments)
+    assert frames == [*range(148, 300, 4), 299, *range(300, 456, 4)]
 
 
 def test_margins_reach_as_far_as_the_clips_and_no_further() -> None:

@@ -58,6 +58,10 @@ class Derived:
     revision: str
 
 
+CLOCK_UNTIL_S = "clock_until_s"
+"""Key of a footer's details: ``until_s`` of :class:`workers.track.CameraDayTracks`, for the day after."""
+
+
 def derive_camera_day(job: DeriveJob) -> Derived:
     """Track and segment one camera-day and publish its tables under one revision."""
     catalog = Catalog(open_filesystem(job.store))
@@ -80,6 +84,7 @@ def camera_day_tables(job: DeriveJob, catalog: Catalog) -> tuple[dict[str, Seque
         for event in segment_camera_day(tracks, job.ethogram, "", job.config_digest, refiner)
     ]
     footer = _footer(catalog, job, footers, refiner_note)
+    footer = dataclasses.replace(footer, details={**footer.details, CLOCK_UNTIL_S: tracks.until_s})
     rows: dict[str, Sequence[Any]] = {
         "videos": sorted([*map(video_of, footers.values()), *job.quarantined], key=lambda video: video.uri),
         "tracks": _track_rows(inputs, tracks),
@@ -175,7 +180,8 @@ def _carry(catalog: Catalog, before: CameraDay, tracking: TrackSettings) -> Trac
     """The last moments of the day before, rebuilt from its stored rows."""
     previous = [_track_input(catalog, before, f) for f in catalog.finished_detections(before).values()]
     records: list[TrackRecord] = catalog.read_records("tracks", before)
-    return carry_from(previous, records, tracking)
+    until_s = float(catalog.camera_day_footers(before)["tracks"].details.get(CLOCK_UNTIL_S, 0.0))
+    return carry_from(previous, records, tracking, until_s)
 
 
 def _track_rows(inputs: Sequence[TrackInput], tracks: CameraDayTracks) -> list[TrackRecord]:

@@ -80,6 +80,8 @@ class CameraDayTracks:
     """By video and row, the index in ``individuals``, or -1 where a box is in no confirmed track."""
     chains: tuple[Chain, ...]
     """In which they were made."""
+    until_s: float
+    """Where the clock of the day before ended, on that of the first chain; 0 where it does not go on."""
 
     def individual_ids(self, video_id: str) -> tuple[str, ...]:
         """The individual of each row of one video; empty for rows in no confirmed track."""
@@ -153,13 +155,11 @@ class Chain:
         )
 
 
-def chains(
-    videos: Sequence[TrackInput], settings: TrackSettings, carry: TrackCarry | None = None
-) -> list[Chain]:
+def chains(videos: Sequence[TrackInput], settings: TrackSettings, until_s: float = 0.0) -> list[Chain]:
     """Split the recordings of one camera where identities cannot continue.
 
     That is at a long pause, at an overlap (two recordings of one moment are two scenes), and where the
-    picture's shape changes. The first chain's clock goes on from that of ``carry``.
+    picture's shape changes. ``until_s`` is that of :class:`CameraDayTracks`.
     """
     groups: list[list[TrackInput]] = []
     for video in sorted(videos, key=lambda video: (video.start_time, video.video_id)):
@@ -168,8 +168,7 @@ def chains(
         else:
             groups.append([video])
     return [
-        _on_one_clock(group, settings, _until_s(carry, group[0]) if carry and not position else 0.0)
-        for position, group in enumerate(groups)
+        _on_one_clock(group, settings, 0.0 if position else until_s) for position, group in enumerate(groups)
     ]
 
 
@@ -229,7 +228,8 @@ def track_camera_day(
     first = min(videos, key=lambda video: (video.start_time, video.video_id), default=None)
     if carry and not (first and _continues(carry.end_time, carry.aspect, first, settings)):
         carry = None
-    found_chains = chains(videos, settings, carry)
+    until_s = _until_s(carry, first) if carry and first else 0.0
+    found_chains = chains(videos, settings, until_s)
     for position, chain in enumerate(found_chains):
         counts = [len(video.detections.frame) for video in chain.videos]
         of_row = np.full(sum(counts), NO_TRACK, np.int32)
@@ -243,7 +243,7 @@ def track_camera_day(
     rank = np.full(len(found) + 1, NO_TRACK, np.int32)  # the last one is that of NO_TRACK
     rank[order] = np.arange(len(found), dtype=np.int32)
     owner = {video_id: rank[of_row] for video_id, of_row in numbers.items()}
-    return CameraDayTracks(tuple(found[k] for k in order), owner, tuple(found_chains))
+    return CameraDayTracks(tuple(found[k] for k in order), owner, tuple(found_chains), until_s)
 
 
 def _individuals(
@@ -366,15 +366,15 @@ def _summary(
 
 
 def carry_from(
-    videos: Sequence[TrackInput], records: Iterable[TrackRecord], settings: TrackSettings
+    videos: Sequence[TrackInput], records: Iterable[TrackRecord], settings: TrackSettings, until_s: float
 ) -> TrackCarry | None:
     """What the camera-day after ``videos`` has to know of it, or None where it had no recording.
 
-    ``records`` are the stored tracks of that camera-day, in any order.
+    ``records`` are the stored tracks of that camera-day, in any order, ``until_s`` what its first clock went on from.
     """
     if not videos:
         return None
-    chain = chains(videos, settings)[-1]
+    chain = chains(videos, settings, until_s)[-1]
     time_s = chain.times_s() - chain.end_s
     earliest_s = -settings.stitch.max_occlusion_s - 2.0
     counts = [len(video.detections.frame) for video in chain.videos]

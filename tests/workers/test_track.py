@@ -314,7 +314,7 @@ def test_a_bird_present_at_midnight_keeps_its_id_and_the_cut_changes_nothing() -
     before, after = over_midnight()
     whole = track_camera_day([before[0], after[0]], SETTINGS, None)
     evening = track_camera_day([before[0]], SETTINGS, None)
-    carry = carry_from([before[0]], list(reversed(records_of(evening, before[0]))), SETTINGS)
+    carry = carry_from([before[0]], list(reversed(records_of(evening, before[0]))), SETTINGS, 0.0)
     morning = track_camera_day([after[0]], SETTINGS, carry)
 
     found = {who: names[0] for who, names in ids_by_actor(morning, [after]).items()}
@@ -327,7 +327,8 @@ def test_a_bird_present_at_midnight_keeps_its_id_and_the_cut_changes_nothing() -
     assert min(one.first_seen for one in morning.individuals) == after[0].start_time
 
 
-def test_a_border_of_days_between_files_that_repeat_a_little_changes_nothing() -> None:
+@pytest.mark.parametrize("days", [(3, 2), (2, 1, 2), (1, 1, 1, 2)])
+def test_borders_of_days_between_files_that_repeat_a_little_change_nothing(days: tuple[int, ...]) -> None:
     filmed = [
         film(
             MIDNIGHT_SCENE,
@@ -341,16 +342,19 @@ def test_a_border_of_days_between_files_that_repeat_a_little_changes_nothing() -
     ]
     videos = [video for video, _ in filmed]
     whole = track_camera_day(videos, SETTINGS, None)
-    evening = track_camera_day(videos[:3], SETTINGS, None)
-    records = [record for video in videos[:3] for record in records_of(evening, video)]
-    carry = carry_from(videos[:3], records, SETTINGS)
-    morning = track_camera_day(videos[3:], SETTINGS, carry)
-    for video in videos[3:]:
-        assert morning.individual_ids(video.video_id) == whole.individual_ids(video.video_id)
-    (day,), (rest,) = whole.chains, morning.chains
-    assert rest.skipped == day.skipped[3:]
-    shift_s = (videos[3].start_time - START).total_seconds()
-    assert [start_s + shift_s for start_s in rest.starts_s] == pytest.approx(day.starts_s[3:])
+    carry, begin = None, 0
+    for count in days:
+        part = videos[begin : begin + count]
+        tracks = track_camera_day(part, SETTINGS, carry)
+        for video in part:
+            assert tracks.individual_ids(video.video_id) == whole.individual_ids(video.video_id)
+        (chain,) = tracks.chains
+        assert chain.skipped == whole.chains[0].skipped[begin : begin + count]
+        shift_s = (part[0].start_time - START).total_seconds()
+        own_s = [start_s + shift_s for start_s in chain.starts_s]
+        assert own_s == pytest.approx(whole.chains[0].starts_s[begin : begin + count])
+        records = [record for video in part for record in records_of(tracks, video)]
+        carry, begin = carry_from(part, records, SETTINGS, tracks.until_s), begin + count
 
 
 def test_without_a_carry_the_same_birds_are_new() -> None:
@@ -362,14 +366,14 @@ def test_without_a_carry_the_same_birds_are_new() -> None:
 def test_a_carry_from_long_before_or_of_another_picture_is_not_used() -> None:
     before, after = over_midnight()
     evening = track_camera_day([before[0]], SETTINGS, None)
-    carry = carry_from([before[0]], records_of(evening, before[0]), SETTINGS)
+    carry = carry_from([before[0]], records_of(evening, before[0]), SETTINGS, 0.0)
     assert carry is not None
     alone = track_camera_day([after[0]], SETTINGS, None).individual_ids("after")
     late = dataclasses.replace(after[0], start_time=after[0].start_time + dt.timedelta(seconds=10))
     assert track_camera_day([late], SETTINGS, carry).individual_ids("after") == alone
     other = dataclasses.replace(carry, aspect=4 / 3)
     assert track_camera_day([after[0]], SETTINGS, other).individual_ids("after") == alone
-    assert carry_from([], [], SETTINGS) is None
+    assert carry_from([], [], SETTINGS, 0.0) is None
 
 
 def test_an_id_comes_from_the_first_box_and_not_from_a_count() -> None:

@@ -52,8 +52,8 @@ def describe_lost(reasons: Sequence[str]) -> str:
     """Stored objects that cannot be used and are not made again, for a person to read."""
     return _listed(
         "stored objects cannot be used, and are of camera-days of which this archive lacks a video that would have to "
-        "be read again; these camera-days are left as they are. Run with the archive that has it, restore the objects "
-        "from a backup, or delete them to go on without",
+        "be read again; these camera-days are left as they are, and new files of theirs wait. Run with the archive "
+        "that has it, restore the objects from a backup, or delete them to go on without",
         reasons,
     )
 

@@ -50,8 +50,8 @@ class Lookup:
     lost: tuple[str, ...] = ()
     """The same of camera-days that are left alone."""
     left_alone: frozenset[CameraDay] = frozenset()
-    """Camera-days with detections that cannot be used and whose video is not in the archive: derived without them
-    they would lose what their tables still have."""
+    """Camera-days with detections that cannot be used and whose video is not in the archive, and those that are split
+    from the same camera: derived without them they would lose what their tables still have."""
 
     @property
     def known(self) -> list[ArchiveFile]:
@@ -155,9 +155,12 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
     )
     renamed = _renamed(files, stored)
     present = {file.video_id for file in files}
-    left_alone = {
-        place.day for place in catalog.damaged_detections().values() if place.video_id not in present
+    lost = {
+        _same_camera(place.day)
+        for place in catalog.damaged_detections().values()
+        if place.video_id not in present
     }
+    left_alone = frozenset(day for day in snapshot.camera_days() if _same_camera(day) in lost)
     damaged = sorted(catalog.damaged.items())
     twice = {day for old, found in renamed.items() if _is_copied(old, found, stored) for day in places[old]}
     return Lookup(
@@ -165,14 +168,19 @@ def look_up(archive: str, catalog: Catalog, digests: Digests, reprocess: bool) -
         stored=stored,
         places={video_id: tuple(days) for video_id, days in places.items()},
         new=new,
-        unsettled=tuple(sorted(twice.union(unsettled) - left_alone)),
+        unsettled=tuple(sorted(twice.union(unsettled) - left_alone - following(left_alone))),
         renamed=renamed,
         tried_in_runs=tried,
         damaged=tuple(reason for path, reason in damaged if parse_path(path).day not in left_alone),
         lost=tuple(reason for path, reason in damaged if parse_path(path).day in left_alone),
-        left_alone=frozenset(left_alone),
+        left_alone=left_alone,
         outdated=len(outdated & present),
     )
+
+
+def following(days: Iterable[CameraDay]) -> set[CameraDay]:
+    """The days after: what they take over from a day that lacks something they would lose."""
+    return {dataclasses.replace(day, date=day.date + dt.timedelta(days=1)) for day in days}
 
 
 def refuse_another_archive(lookup: Lookup, settings: ArchiveSettings, archive: str, out: str) -> None:
@@ -243,16 +251,21 @@ def plan_days(
 ) -> list[DayPlan]:
     """The camera-days with work, after probing the new files and those of the same camera-days."""
     probes = _probe_touched(lookup, settings, probe_files)
+    waiting = _waiting(lookup, probes, settings)
     recordings = [
         place_recording(file, probe, settings.path_pattern, settings.zone, settings.site)
         for file, probe in probes.items()
-        if isinstance(probe, Probe)
+        if isinstance(probe, Probe) and file.video_id not in waiting
     ]
-    bad = [p for p in probes.values() if isinstance(p, Quarantined) and not _has_result(p.file, lookup)]
+    bad = [
+        probe
+        for file, probe in probes.items()
+        if isinstance(probe, Quarantined) and not _has_result(file, lookup) and file.video_id not in waiting
+    ]
     groups = {group.key: group for group in group_camera_days(recordings)}
     quarantined = _by_day(bad, settings)
     misplaced = _misplaced(lookup, groups, quarantined)
-    days = {*groups, *quarantined, *lookup.unsettled, *misplaced} - lookup.left_alone
+    days = {*groups, *quarantined, *lookup.unsettled, *misplaced}
     return [
         _plan_day(
             catalog,
@@ -264,6 +277,19 @@ def plan_days(
         )
         for day in sorted(days)
     ]
+
+
+def _waiting(
+    lookup: Lookup, probes: Mapping[ArchiveFile, Probe | Quarantined], settings: ArchiveSettings
+) -> set[str]:
+    """Videos that belong to a camera-day that is left alone, or are stored in one."""
+    alone = {_same_camera(day) for day in lookup.left_alone}
+    return {
+        file.video_id
+        for file, probe in probes.items()
+        if alone
+        & set(map(_same_camera, (_placed(file, probe, settings), *lookup.places.get(file.video_id, ()))))
+    }
 
 
 def _probe_touched(
@@ -388,7 +414,7 @@ def _misplaced(
         if found in readable or _is_copied(old, found, lookup.stored):
             for day in lookup.places[old]:
                 misplaced[day].add(old)
-    return misplaced
+    return {day: videos for day, videos in misplaced.items() if day not in lookup.left_alone}
 
 
 def _placed(file: ArchiveFile, probe: Probe | Quarantined | None, settings: ArchiveSettings) -> CameraDay:

@@ -10,7 +10,7 @@ from flows.errors import SettingsError, UnfinishedRunError
 from flows.nightly.attempts import TRIED_IN_RUNS, tried_in_runs
 from flows.nightly.context import refiner_of, tracking_of
 from flows.nightly.digests import events_digest
-from flows.nightly.plan import stored_quarantined
+from flows.nightly.plan import following, stored_quarantined
 from flows.quiet import notice
 from flows.settings import Settings, load_ethogram
 from model.refiner import RefinerInfo
@@ -102,10 +102,11 @@ def _usable_days(stored: Snapshot) -> list[CameraDay]:
     damaged = {path: place.day for path, place in stored.catalog.damaged_detections().items()}
     for path, day in sorted(damaged.items()):
         notice(
-            f"{stored.catalog.damaged[path]}; {day} is left as it is: let `aviaflow run` make the object again, "
-            "restore it from a backup, or delete it to go on without"
+            f"{stored.catalog.damaged[path]}; {day} and the day after are left as they are: let `aviaflow run` make "
+            "the object again, restore it from a backup, or delete it to go on without"
         )
-    return [day for day in stored.camera_days() if day not in damaged.values()]
+    spoilt = {*damaged.values(), *following(damaged.values())}
+    return [day for day in stored.camera_days() if day not in spoilt]
 
 
 def _refuse_videos_in_two_days(stored: Snapshot) -> None:

@@ -89,7 +89,7 @@ def dry_run(archive: str, out: str, settings: Settings, *, reprocess: bool = Fal
     quarantined = _not_readable(night.lookup, plans)
     return {
         "files": len(night.lookup.files),
-        "done": len(night.lookup.files) - to_score - len(quarantined),
+        "done": len(night.lookup.files) - to_score - len(quarantined) - _waiting(night.lookup, plans),
         "to_score": to_score,
         "video_s": video_s,
         "camera_days": days,
@@ -97,6 +97,13 @@ def dry_run(archive: str, out: str, settings: Settings, *, reprocess: bool = Fal
         "estimate_s": None if second_s is None else video_s * second_s,
         "estimate_basis": "measured now: the behaviour model on random frames, three birds at a time",
     }
+
+
+def _waiting(lookup: Lookup, plans: Sequence[DayPlan]) -> int:
+    """New files that no plan has: their camera-days are left alone."""
+    planned = {recording.file.video_id for plan in plans for recording in plan.surveyed_with}
+    planned |= {video.video_id for plan in plans for video in plan.quarantined}
+    return sum(file.video_id not in planned for file in lookup.new)
 
 
 def _not_readable(lookup: Lookup, plans: Sequence[DayPlan]) -> list[dict[str, str]]:

@@ -351,6 +351,31 @@ def test_a_camera_day_is_left_alone_where_a_damaged_object_cannot_be_made_again(
     assert {video.video_id for video in made.done} == {gone.video_id, other.video_id}
 
 
+def test_what_is_split_from_a_camera_that_is_left_alone_waits_with_it(tmp_path: Path) -> None:
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    catalog, day = Catalog(open_filesystem(store)), CameraDay("marsh", "east", DAY)
+    own, after = (dataclasses.replace(day, **change) for change in (
+        {"camera": "east~2"}, {"date": DAY + dt.timedelta(days=1)},
+    ))  # fmt: skip
+    gone, beside = (
+        write(archive, f"marsh/east/east_20260301T{clock}Z.mp4", clock) for clock in ("235950", "235951")
+    )
+    keep(catalog, day, gone, probe(480))
+    keep(catalog, own, beside, probe(480))
+    morning = write(archive, "marsh/east/east_20260302T000000Z.mp4", "morning")
+    keep(catalog, after, morning, probe(480))
+    damaged = store / detections_path(day, gone.video_id)
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    Path(gone.path).unlink()
+    late = write(archive, "marsh/east/east_20260301T120000Z.mp4", "late")
+    lookup = look_up(str(archive), Catalog(catalog.fs), DIGESTS, False)
+    # What would be derived anew of the day after lacks who was there at midnight.
+    assert lookup.unsettled == ()
+    assert lookup.left_alone == {day, own}
+    probes: dict[str, Probe | Quarantined] = {Path(file.uri).name: probe(480) for file in (beside, late)}
+    assert plans(archive, Catalog(catalog.fs), probes) == {}
+
+
 def card(archive: Path, contents: str) -> list[ArchiveFile]:
     """A memory card: files that are numbered as on every other one."""
     return [write(archive, f"DCIM/IMAG{n:04}.AVI", content) for n, content in enumerate(contents)]

@@ -75,7 +75,7 @@ def test_a_video_that_was_read_before_the_run_was_killed_is_not_quarantined_too(
     }
     assert len(videos) == 2
     assert sum(row.recorded_min for row in catalog.read_records("effort", DAY)) == pytest.approx(4.0)
-    assert catalog.camera_day_footers(DAY)["videos"].details == {TRIED_IN_RUNS: {bad.video_id: 2}}
+    assert catalog.camera_day_footers(DAY)["videos"].details[TRIED_IN_RUNS] == {bad.video_id: 2}
 
 
 def test_a_video_that_a_killed_run_left_in_two_camera_days_is_not_counted_twice(catalog: Catalog) -> None:
@@ -107,8 +107,8 @@ def test_a_refiner_that_reads_none_of_the_scores_is_refused(tmp_path: Path) -> N
 def test_a_camera_day_of_which_detections_are_damaged_is_left_as_it_is(
     catalog: Catalog, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    there = dataclasses.replace(DAY, date=dt.date(2026, 3, 2))
-    for day, hour in ((DAY, 9), (DAY, 10), (there, 11)):
+    after, there = (dataclasses.replace(DAY, date=dt.date(2026, 3, day)) for day in (2, 3))
+    for day, hour in ((DAY, 9), (DAY, 10), (after, 11), (there, 12)):
         keep(catalog, day, video(hour, "done"))
     recompute_events(catalog.fs.uri, Settings())
     before = catalog.camera_day_footers(DAY)["events"]
@@ -118,7 +118,7 @@ def test_a_camera_day_of_which_detections_are_damaged_is_left_as_it_is(
     assert catalog.camera_day_footers(DAY)["events"] == before
     said = capsys.readouterr().err
     assert said.startswith(f"{catalog.fs.uri}/{path}: ")
-    assert "site marsh, camera east, 2026-03-01 is left as it is" in said
+    assert "site marsh, camera east, 2026-03-01 and the day after are left as they are" in said
     catalog.fs.delete(path)
-    assert recompute_events(catalog.fs.uri, Settings())["camera_days"] == 2
+    assert recompute_events(catalog.fs.uri, Settings())["camera_days"] == 3
     assert catalog.camera_day_footers(DAY)["events"] != before

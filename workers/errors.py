@@ -99,6 +99,10 @@ class UnstableClusterError(WorkerError):
     """Nodes or actors of the cluster die faster than work gets done."""
 
 
+class DeadActorsError(UnstableClusterError):
+    """An inference actor died too often to be started again."""
+
+
 class ArchiveError(WorkerError):
     """The archive itself cannot be read."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from workers.errors import UnstableClusterError
+from workers.errors import DeadActorsError
 
 CHUNKS_AT_ONCE = 3
 """Chunks that an actor works on side by side, so that their clips fill batches and frames are brought to the device
@@ -104,13 +104,13 @@ class ActorPool:
         """Let an actor that was asked get chunks again.
 
         Raises:
-            UnstableClusterError: it died too often to be started again.
+            DeadActorsError: it died too often to be started again.
         """
         actor = self._asked.pop(answer)
         try:
             node = str(ray.get(answer))
         except RayActorError as error:
-            raise UnstableClusterError(
+            raise DeadActorsError(
                 "the actors that score keep dying; run again when the cluster is stable"
             ) from error
         if actor == self._kept_free:

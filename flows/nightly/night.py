@@ -290,7 +290,7 @@ class Night:
         )
         with (
             self.clock.wall("decode and infer"),
-            self._actors.given_up_if_unstable(actors),
+            self._actors.given_up_if_dead(actors),
             closing(iter(stream)) as outcomes,  # where storing fails, its decoders are ended at once
         ):
             for outcome in outcomes:
@@ -390,7 +390,7 @@ def video_record(
     remarks = [f"read by {decoder}"] if decoder not in ("", "decord") else []
     if not scores_behaviour(probe.fps):
         remarks.append(
-            f"behaviour not scored: {probe.fps:.3g} frames a second are too few, {MIN_BEHAVIOUR_FPS:g} are needed"
+            f"behaviour not scored: {probe.fps:.3g} frames a second are too few, about {MIN_BEHAVIOUR_FPS:g} are needed"
         )
     if presence.blind_s > 0:
         share = min(1.0, presence.blind_s / probe.duration_s)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flows.nightly.context import RunContext
 from flows.nightly.stages import StageClock
 from flows.quiet import notice
-from workers.errors import UnstableClusterError
+from workers.errors import DeadActorsError
 
 if TYPE_CHECKING:
     from workers.actors import StartedActors
@@ -56,11 +56,11 @@ class RunActors:
         return actors
 
     @contextmanager
-    def given_up_if_unstable(self, actors: StartedActors) -> Iterator[None]:
+    def given_up_if_dead(self, actors: StartedActors) -> Iterator[None]:
         """Let the next camera-day start actors of its own where these died too often."""
         try:
             yield
-        except UnstableClusterError:
+        except DeadActorsError:
             with self._lock:
                 if self._started is actors:
                     self._let_go()

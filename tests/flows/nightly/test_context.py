@@ -21,7 +21,7 @@ from flows.settings import Settings, load_settings
 from model.checkpoint import embedded_checkpoint
 from storage.errors import NewerSchemaError, PinnedValueError
 from storage.schema import SCHEMA_VERSION
-from workers.errors import UnstableClusterError
+from workers.errors import DeadActorsError, UnstableClusterError
 
 ETHOGRAM = """
 name: cranes in another order
@@ -187,9 +187,12 @@ def test_a_pool_that_died_too_often_is_ended_and_another_is_started(
     monkeypatch.setattr("workers.actors.start_inference_actors", lambda *_: next(made))
     actors = RunActors(open_context(str(archive), str(tmp_path / "store"), Settings()), StageClock())
     first = actors.start(2)
+    with pytest.raises(UnstableClusterError), actors.given_up_if_dead(first):
+        raise UnstableClusterError("nodes died that decoded for this camera-day alone")
+    assert actors.start(2) is first
     for _ in range(2):  # two camera-days that shared it
-        with pytest.raises(UnstableClusterError), actors.given_up_if_unstable(first):
-            raise UnstableClusterError("an actor died")
+        with pytest.raises(DeadActorsError), actors.given_up_if_dead(first):
+            raise DeadActorsError("an actor died")
     assert [pool.given_back for pool in pools] == [1, 0]
     assert actors.start(2) is pools[1]
     actors.clear()

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def run_job(
         TrainingError: it failed more often than it may.
     """
     import ray
+    from ray.exceptions import RayActorError
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
@@ -90,9 +92,10 @@ def run_job(
     finally:
         stop.set()
         watcher.join()
-    refused = ray.get(board.refused.remote())
-    if refused is not None:
-        raise TrainingError(f"the training stopped: {refused}")
+    with suppress(RayActorError):  # lost with its machine; so is what it would say
+        refused = ray.get(board.refused.remote())
+        if refused is not None:
+            raise TrainingError(f"the training stopped: {refused}")
     if result.checkpoint is None:
         raise TrainingError(f"{resources.storage}: Ray Train ended without a checkpoint")
     with result.checkpoint.as_directory() as folder:
@@ -148,6 +151,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
     """What each worker runs."""
     import ray
     import ray.train
+    from ray.exceptions import RayActorError
 
     job: Job = config["job"]
     context = ray.train.get_context()
@@ -168,7 +172,8 @@ def _worker_loop(config: dict[str, Any]) -> None:
     except (TrainingError, DivergedError) as error:
         # All workers find the same, and would find it again: nothing that Ray should begin anew.
         if rank == 0:
-            ray.get(config["board"].refuse.remote(str(error)))
+            with suppress(RayActorError):
+                ray.get(config["board"].refuse.remote(str(error)))
 
 
 def _train(trainer: Trainer, job: Job, board: Any, rank: int) -> None:

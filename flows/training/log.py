@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -37,13 +36,9 @@ class TrainingLog(Bar):
             )
             self.show("training", last.step, total_steps, words)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, traceback)
+    def stop(self) -> None:
+        """Nothing more is shown or logged."""
+        super().stop()
         if self._writer is not None:
             self._writer.close()
 

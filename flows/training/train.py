@@ -35,6 +35,8 @@ EVALUATE_EVERY = 2
 TRAINED, HELD_OUT = "train", ("validation", "test")
 """Part of a split that is trained on, and parts that the trained network is scored on, at all their keyframes."""
 
+WITHOUT_MOTION = "without the motion task"
+
 Scores = dict[str, Evaluation]
 """By what was scored: ``validation`` and ``test``."""
 Unseen = dict[str, tuple[Path, int]]
@@ -89,10 +91,8 @@ def train_archive(settings: TrainSettings, *, address: str | None = None) -> dic
     plots = _draw(history, out)
     words = settings.trained_on or _trained_on(data, labelled, started)
     if all(row.weight_mov == 0 for row in history):
-        words += ", motion head not trained"
-        notice(
-            "motion head not trained: what these weights say of static and dynamic means little or nothing"
-        )
+        words += f", {WITHOUT_MOTION}"
+        notice(f"{WITHOUT_MOTION}: what these weights say of static and dynamic means little or nothing")
     weights = out / "weights.safetensors"
     save_checkpoint(_trained(state), weights, trained_on=words, ethogram=ethogram.name)
     scores = _scores(weights, unseen, settings.device)

@@ -129,14 +129,14 @@ def test_a_learning_rate_that_would_only_rise_is_refused(
 
 
 @pytest.mark.parametrize("name", ["single_task", "lgh"])
-def test_weights_say_that_their_motion_head_was_not_trained(
+def test_weights_say_that_the_motion_task_had_no_weight(
     tmp_path: Path, reserve: Path, trained: list[Job], name: str
 ) -> None:
     summary = start(tmp_path, reserve, weighting={"name": name})
     assert [job.recipe.weighting for job in trained] == [name]
     _, info = load_checkpoint(Path(summary["weights"]))
     assert info.trained_on == "trained on simulated birds" + (
-        ", motion head not trained" if name == "single_task" else ""
+        ", without the motion task" if name == "single_task" else ""
     )
 
 

@@ -253,18 +253,27 @@ def test_identities_go_on_in_the_next_recording_unless_it_comes_late_or_overlaps
     assert [len(names) for names in found.values()] == [ids, ids]
 
 
-def test_identities_go_on_through_many_files_that_repeat_a_little_and_nothing_counts_twice_for_long() -> None:
-    scene = [Actor(moving(0.3, 0.5, 0.006), ALWAYS), Actor(standing(1.2, 0.6), ALWAYS)]
-    filmed = [
+def film_in_files(
+    scene: list[Actor], files: int, seconds: float, jitter: float = 0.0
+) -> list[tuple[TrackInput, list[int]]]:
+    """Files that each repeat the last 0.6 s of the one before."""
+    begins_s = [(seconds - 0.6) * k for k in range(files)]
+    return [
         film(
             scene,
-            20.0,
+            seconds,
             video_id=f"v{k}",
-            start=START + dt.timedelta(seconds=19.4 * k),
-            offset_s=19.4 * k,
+            start=START + dt.timedelta(seconds=begin_s),
+            offset_s=begin_s,
+            jitter=jitter,
         )
-        for k in range(8)
+        for k, begin_s in enumerate(begins_s)
     ]
+
+
+def test_identities_go_on_through_many_files_that_repeat_a_little_and_nothing_counts_twice_for_long() -> None:
+    scene = [Actor(moving(0.3, 0.5, 0.006), ALWAYS), Actor(standing(1.2, 0.6), ALWAYS)]
+    filmed = film_in_files(scene, 8, 20.0)
     tracks = track_camera_day([video for video, _ in filmed], SETTINGS, None)
     (chain,) = tracks.chains
     # Whole seconds may hide up to 1 s of overlap; beyond, the clock is the recordings' own, and the rest is left out.
@@ -329,18 +338,7 @@ def test_a_bird_present_at_midnight_keeps_its_id_and_the_cut_changes_nothing() -
 
 @pytest.mark.parametrize("days", [(3, 2), (2, 1, 2), (1, 1, 1, 2)])
 def test_borders_of_days_between_files_that_repeat_a_little_change_nothing(days: tuple[int, ...]) -> None:
-    filmed = [
-        film(
-            MIDNIGHT_SCENE,
-            12.0,
-            video_id=f"v{k}",
-            start=START + dt.timedelta(seconds=11.4 * k),
-            offset_s=11.4 * k,
-            jitter=0.01,
-        )
-        for k in range(5)
-    ]
-    videos = [video for video, _ in filmed]
+    videos = [video for video, _ in film_in_files(MIDNIGHT_SCENE, 5, 12.0, jitter=0.01)]
     whole = track_camera_day(videos, SETTINGS, None)
     carry, begin = None, 0
     for count in days:

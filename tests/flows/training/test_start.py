@@ -21,11 +21,12 @@ from flows.training.settings import initial_option
 from flows.training.start import PublishedStart, start_from
 from flows.training.trainer import Trainer
 from model.backbones import ARCHITECTURES
-from model.batch_norm import FrozenBatchNorm3d
+from model.batch_norm import FrozenBatchNorm3d, SynchronisedBatchNorm3d, synchronise_batch_norm
 from model.checkpoint import embedded_checkpoint, load_checkpoint, save_checkpoint
 from model.errors import CheckpointDigestError, CheckpointFormatError, UnfitWeightsError
 from model.network import ActionNetwork
 from model.published import PUBLISHED
+from model.reduction import OneProcess
 from workers.clips import WindowSet
 
 with warnings.catch_warnings():
@@ -104,6 +105,22 @@ def test_a_step_from_published_weights_with_frozen_batch_norm(
     assert not torch.equal(after[f"{stem}conv.weight"], state[f"{stem}conv.weight"])
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         assert torch.equal(after[f"{stem}norm.{name}"], state[f"{stem}norm.{name}"]), name
+
+
+def test_norms_after_a_published_backbone_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ACRN's relation is not published: frozen, its norms would stay as they are made."""
+    monkeypatch.setattr("flows.training.trainer.start_from", lambda network, start: "")
+    recipe = Recipe(architecture="acrn_slowfast_r50", total_clips=1, batch_clips=1, batch_norm="frozen")
+    start = PublishedStart(KINETICS, Path("nowhere"), "0" * 64)
+    network = Trainer(scene(), NAMES, recipe, initial=start).network
+    synchronise_batch_norm(network, OneProcess())
+
+    def kinds(module: torch.nn.Module | None) -> set[type]:
+        assert module is not None
+        return {type(one) for one in module.modules() if isinstance(one, torch.nn.BatchNorm3d)}
+
+    assert kinds(network.backbone) == {FrozenBatchNorm3d}
+    assert kinds(network.relation) == {SynchronisedBatchNorm3d}
 
 
 @pytest.mark.parametrize(
